@@ -1,0 +1,1 @@
+"""How Siyu is run: on one machine, in containers, on Kubernetes."""

@@ -1,0 +1,1 @@
+"""The local stack: the real broker, the real ClickHouse engine behind HTTP, and a process runner."""

@@ -1,0 +1,1 @@
+"""HTTP edge: verify, decrypt, append raw and typed event to Kafka, then answer."""

@@ -1,0 +1,1 @@
+"""The join per customer: relationship ledger and money ledger, and who gets the credit."""

@@ -1,0 +1,1 @@
+"""Live totals per staff member and day, as absolute snapshots."""

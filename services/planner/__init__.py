@@ -1,0 +1,1 @@
+"""Rules that turn events into actions with a deadline and a reason."""

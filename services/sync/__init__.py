@@ -1,0 +1,1 @@
+"""Clocks and long reads: asks the executor for pages and emits the same typed events as ingest."""

@@ -1,0 +1,1 @@
+"""A stand-in for WeCom with an injectable clock and the ground truth."""

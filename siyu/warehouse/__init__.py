@@ -1,0 +1,1 @@
+"""The ClickHouse client settings and the migrations."""
