@@ -21,6 +21,4 @@ def business_day_start_ms(time_ms: int) -> int:
 
 def iso_utc(time_ms: int) -> str:
     """ISO 8601 with milliseconds, UTC."""
-    return (
-        datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    )
+    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -91,9 +91,7 @@ class Codec:
             fastavro.schemaless_writer(out, schema, msgspec.structs.asdict(event))
         except (TypeError, ValueError, AttributeError) as error:
             # Not chained: fastavro quotes the offending value, which may be personal.
-            raise CodecError(
-                f"{type(event).__name__} does not fit its schema: {type(error).__name__}"
-            ) from None
+            raise CodecError(f"{type(event).__name__} does not fit its schema: {type(error).__name__}") from None
         return out.getvalue()
 
     def decode(self, value: bytes | None) -> types.Event:
@@ -108,7 +106,7 @@ class Codec:
         data = io.BytesIO(value)
         data.seek(_MAGIC_AND_ID)
         try:
-            fields = fastavro.schemaless_reader(data, writer, reader)
+            fields: Any = fastavro.schemaless_reader(data, writer, reader)
         except Exception as error:  # fastavro raises many kinds, among them EOFError and IndexError
             raise CodecError(f"broken {event_type.__name__}: {type(error).__name__}") from None
         if data.tell() != len(value):

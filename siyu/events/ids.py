@@ -7,7 +7,7 @@ import hashlib
 
 
 def stable_id(*parts: str | int) -> str:
-    """128 bits of SHA-256 over the parts, as 32 hex digits. Parts are length-prefixed, so no two lists collide by joining."""
+    """128 bits of SHA-256 over the parts, as 32 hex digits; length-prefixed, so no two lists collide by joining."""
     canonical = "".join(f"{len(text)}:{text}" for text in map(str, parts))
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 

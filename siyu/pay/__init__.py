@@ -1,1 +1,1 @@
-"""Staff-collection bills (对外收款) and, later, WeChat Pay v3: from what the platform returns to typed payment events."""
+"""Staff-collection bills (对外收款): from what the platform returns to typed payment events."""

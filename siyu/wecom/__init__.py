@@ -1,1 +1,1 @@
-"""Everything that is true of WeCom itself: callback crypto, event parsing, endpoints, the error table and the limit registry."""
+"""What is true of WeCom itself: callback crypto, event parsing, endpoints, error table, limit registry."""
