@@ -1,1 +1,1 @@
-"""How Siyu is run: on one machine, in containers, on Kubernetes."""
+"""Ways to run Siyu: on one machine (local, docker) and in production (helm)."""

@@ -1,1 +1,1 @@
-"""The local stack: the real broker, the real ClickHouse engine behind HTTP, and a process runner."""
+"""The whole system as plain processes on one machine: real Kafka, the real ClickHouse engine, a process runner."""

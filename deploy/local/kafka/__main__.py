@@ -1,0 +1,51 @@
+"""`python -m deploy.local.kafka --data-dir DIR --port PORT`: the broker in the foreground until SIGTERM or Ctrl-C."""
+
+import argparse
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from deploy.local.errors import LocalStackError
+from deploy.local.kafka.broker import LocalKafka
+from deploy.local.kafka.jars import DEFAULT_CACHE, kafka_version
+
+WATCH_S = 0.5
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m deploy.local.kafka", description=__doc__)
+    parser.add_argument("--data-dir", type=Path, default=Path("var/kafka"), help="kept between starts (%(default)s)")
+    parser.add_argument("--port", type=int, default=9092, help="clients connect here (%(default)s)")
+    parser.add_argument("--controller-port", type=int, help="for the node itself (any free one)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument("--cache-dir", type=Path, default=DEFAULT_CACHE, help="where the jars are kept (%(default)s)")
+    asked = parser.parse_args()
+
+    stopping = threading.Event()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signal_number, lambda *_: stopping.set())
+
+    kafka = LocalKafka(
+        asked.data_dir, asked.port, asked.controller_port, asked.host, cache_dir=asked.cache_dir.expanduser()
+    )
+    began = time.monotonic()
+    try:
+        kafka.start()
+        kafka.wait_ready()
+        print(f"Kafka {kafka_version()} ready on {kafka.bootstrap} in {time.monotonic() - began:.1f} s", flush=True)
+        while not stopping.wait(WATCH_S):
+            if kafka.exit_status is not None:
+                print(f"Kafka ended by itself with status {kafka.exit_status}; see {kafka.log_file}", file=sys.stderr)
+                return 1
+    except LocalStackError as refused:
+        print(refused, file=sys.stderr)
+        return 1
+    finally:
+        kafka.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
