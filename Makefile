@@ -1,0 +1,61 @@
+# Siyu 私域. `make help` lists every target. Everything a target needs it installs by itself.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+UV := $(shell command -v uv 2>/dev/null || echo $(HOME)/.local/bin/uv)
+RUN := $(UV) run --frozen
+
+SEED ?= 1
+STAFF ?= 200
+CUSTOMERS ?= 5000
+KEEP ?=
+DATA ?=
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.PHONY: setup
+setup: ## Install what is missing: uv, Python packages, Java and Maven, Kafka's jars
+	@deploy/local/setup.sh
+
+.PHONY: demo
+demo: setup ## Play a seeded day (DATA=file.csv.gz: a real year) through everything and audit it; SEED= STAFF= CUSTOMERS= KEEP=1
+	@$(RUN) siyu demo --seed $(SEED) --staff $(STAFF) --customers $(CUSTOMERS) \
+		$(if $(DATA),--data $(DATA)) $(if $(KEEP),--keep)
+
+.PHONY: test
+test: setup ## Everything CI needs: lint, types, unit, contract, integration, end to end
+	@deploy/local/setup.sh --compose
+	@$(MAKE) --no-print-directory lint types
+	@$(RUN) siyu schemas
+	@$(RUN) pytest tests
+
+.PHONY: lint
+lint: ## Format and lint checks
+	@$(RUN) ruff format --check .
+	@$(RUN) ruff check .
+
+.PHONY: types
+types: ## mypy --strict on siyu/ and every domain.py
+	@$(RUN) mypy siyu $(wildcard services/*/domain.py)
+
+.PHONY: unit
+unit: setup ## Tests that need neither broker nor engine
+	@$(RUN) pytest tests/unit tests/contract -m 'not integration'
+
+.PHONY: format
+format: ## Format the code and sort imports
+	@$(RUN) ruff format .
+	@$(RUN) ruff check --fix .
+
+.PHONY: stack
+stack: setup ## Start Kafka, ClickHouse and all services and stay up (Ctrl-C stops)
+	@$(RUN) siyu demo --seed $(SEED) --staff $(STAFF) --customers $(CUSTOMERS) --keep
+
+.PHONY: bench
+bench: setup ## Run every benchmark; each prints JSON
+	@for file in benchmarks/*.py; do echo "== $$file"; $(RUN) python $$file --json || exit 1; done
+
+.PHONY: clean
+clean: ## Remove what runs left behind (var/), not the caches
+	@rm -rf var

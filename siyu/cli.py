@@ -1,0 +1,221 @@
+"""``siyu``: the command line. Every command is a thin door to a package that can be used without it.
+
+Exit codes: 0 done, 1 the answer is no (differences, something refused), 2 could not run (bad input, no connection).
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from siyu.audit import command as audit_command
+from siyu.events import schemas_dir
+
+SERVICES = ("ingest", "journey", "performance", "planner", "executor", "sync", "sink")
+COULD_NOT_RUN = 2
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Siyu 私域: the WeCom side of a retail chain.")
+topics_app = typer.Typer(no_args_is_help=True, help="Kafka topics as schemas/topics.yaml declares them.")
+dlq_app = typer.Typer(no_args_is_help=True, help="Dead letters: list, show, replay.")
+app.add_typer(topics_app, name="topics")
+app.add_typer(dlq_app, name="dlq")
+app.command("audit")(audit_command)
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+Kafka = Annotated[str, typer.Option("--kafka-bootstrap", envvar="SIYU_KAFKA_BOOTSTRAP", help="Kafka brokers.")]
+ClickHouse = Annotated[str, typer.Option("--clickhouse-url", envvar="SIYU_CLICKHOUSE_URL", help="ClickHouse HTTP.")]
+DEFAULT_KAFKA = "127.0.0.1:9092"
+DEFAULT_CLICKHOUSE = "http://127.0.0.1:8123"
+
+
+def fail(message: str, code: int = COULD_NOT_RUN) -> typer.Exit:
+    """Prints one line to stderr and gives the exit to raise."""
+    errors.print(f"[red]siyu:[/red] {escape(message)}")
+    return typer.Exit(code)
+
+
+@app.command()
+def run(service: Annotated[str, typer.Argument(help=f"One of {', '.join(SERVICES)}.")]) -> None:
+    """Run one service in the foreground until SIGTERM or Ctrl-C. 启动一个服务。"""
+    if service not in SERVICES:
+        raise fail(f"no service {service!r}; there are {', '.join(SERVICES)}")
+    sys.argv = [f"siyu run {service}"]
+    runpy.run_module(f"services.{service}", run_name="__main__", alter_sys=True)
+
+
+@topics_app.command("apply")
+def topics_apply(
+    kafka_bootstrap: Kafka = DEFAULT_KAFKA,
+    profile: Annotated[str, typer.Option(help="local or production: partition counts and replication.")] = "local",
+    yes: Annotated[bool, typer.Option("--yes", help="Apply without asking.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the difference.")] = False,
+) -> None:
+    """Show how the cluster differs from schemas/topics.yaml, then apply what cannot lose data. 应用主题声明。"""
+    from siyu.ops.topics import Cluster, TopicsError, load_topics
+
+    if profile not in ("local", "production"):
+        raise fail(f"no profile {profile!r}; there are local and production")
+    try:
+        wanted = load_topics(schemas_dir() / "topics.yaml", "local" if profile == "local" else "production")
+        cluster = Cluster(kafka_bootstrap)
+        changes = cluster.difference(wanted)
+        refused = [change for change in changes if change.kind == "refused"]
+        for change in changes:
+            console.print(escape(str(change)))
+        if not changes:
+            console.print(f"{len(wanted)} topics as declared; nothing to do")
+        elif not dry_run and len(refused) < len(changes):
+            if not yes and not (sys.stdin.isatty() and typer.confirm("Apply?")):
+                raise fail("nothing applied; say --yes to apply without asking")
+            cluster.apply(changes, wanted)
+            console.print(f"{len(changes) - len(refused)} changes applied")
+    except TopicsError as error:
+        raise fail(str(error)) from None
+    if refused:
+        raise fail(f"{len(refused)} differences refused: they need a migration", 1)
+
+
+@app.command()
+def migrate(
+    clickhouse_url: ClickHouse = DEFAULT_CLICKHOUSE,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would run.")] = False,
+) -> None:
+    """Bring ClickHouse to the newest schema: schemas/clickhouse, in order, each once. 执行数据库迁移。"""
+    from siyu.warehouse import WarehouseError, connect, migrations
+
+    try:
+        client = connect(clickhouse_url)
+        done = migrations.migrate(client, schemas_dir() / "clickhouse", dry_run=dry_run)
+    except WarehouseError as error:
+        raise fail(str(error)) from None
+    for migration in done:
+        console.print(f"{'would run' if dry_run else 'ran'} {migration.name}")
+    if not done:
+        console.print("schema is up to date; nothing to do")
+
+
+@app.command()
+def settings(
+    service: Annotated[str | None, typer.Argument(help="A service; all when left out.")] = None,
+) -> None:
+    """Every setting of the services: environment variable, value in force, default, meaning. 查看配置。"""
+    import importlib
+
+    names = SERVICES if service is None else (service,)
+    for name in names:
+        if name not in SERVICES:
+            raise fail(f"no service {name!r}; there are {', '.join(SERVICES)}")
+        module = importlib.import_module(f"services.{name}.settings")
+        in_force: Any = module.Settings()
+        values = in_force.redacted()
+        table = Table(title=name, title_justify="left")
+        for heading in ("variable", "value", "default", "meaning"):
+            table.add_column(heading, overflow="fold")
+        for field_name, field in type(in_force).model_fields.items():
+            variable = f"{type(in_force).model_config.get('env_prefix', '')}{field_name}".upper()
+            table.add_row(variable, str(values[field_name]), str(field.default), escape(field.description or ""))
+        console.print(table)
+
+
+@dlq_app.command("list")
+def dlq_list(kafka_bootstrap: Kafka = DEFAULT_KAFKA) -> None:
+    """How many dead letters there are, by service, origin and error. 死信统计。"""
+    from collections import Counter
+
+    from siyu.ops import dlq
+
+    table = Table()
+    for heading in ("service", "origin", "error", "count"):
+        table.add_column(heading)
+    try:
+        for service in dlq.services(kafka_bootstrap):
+            counts = Counter(
+                (letter.headers.get("origin.topic", "?"), letter.headers.get("error.class", "?"))
+                for letter in dlq.read(kafka_bootstrap, service)
+            )
+            for (origin, error), count in sorted(counts.items()):
+                table.add_row(service, origin, error, str(count))
+    except dlq.DeadLettersError as error:
+        raise fail(str(error)) from None
+    console.print(table if table.row_count else "no dead letters")
+
+
+@dlq_app.command("show")
+def dlq_show(
+    service: Annotated[str, typer.Argument(help="Service whose dead letters to show.")],
+    kafka_bootstrap: Kafka = DEFAULT_KAFKA,
+    limit: Annotated[int, typer.Option(help="At most so many, oldest first.")] = 20,
+) -> None:
+    """Where dead letters came from and why; never their content, which may be personal. 死信来源与原因。"""
+    from itertools import islice
+
+    from siyu.ops import dlq
+
+    try:
+        for letter in islice(dlq.read(kafka_bootstrap, service), limit):
+            place = f"{letter.topic} {letter.partition}:{letter.offset}"
+            headers = " ".join(f"{name}={value}" for name, value in letter.headers.items())
+            console.print(escape(f"{place} bytes={len(letter.value or b'')} {headers}"))
+    except dlq.DeadLettersError as error:
+        raise fail(str(error)) from None
+
+
+@dlq_app.command("replay")
+def dlq_replay(
+    service: Annotated[str, typer.Argument(help="Service whose dead letters to send back.")],
+    kafka_bootstrap: Kafka = DEFAULT_KAFKA,
+    partition: Annotated[int | None, typer.Option(help="Only this partition of the dead letter topic.")] = None,
+    offset: Annotated[int | None, typer.Option(help="Only this offset (with --partition).")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Append dead letters to the topics they came from; consumers drop what they had applied. 重放死信。"""
+    from siyu.ops import dlq
+
+    if offset is not None and partition is None:
+        raise fail("--offset needs --partition")
+    try:
+        letters = [
+            letter
+            for letter in dlq.read(kafka_bootstrap, service)
+            if (partition is None or letter.partition == partition) and (offset is None or letter.offset == offset)
+        ]
+        if not letters:
+            console.print("no dead letters match")
+            return
+        if not yes and not (sys.stdin.isatty() and typer.confirm(f"Replay {len(letters)} dead letters?")):
+            raise fail("nothing replayed; say --yes to replay without asking")
+        console.print(f"{dlq.replay(kafka_bootstrap, letters)} replayed")
+    except dlq.DeadLettersError as error:
+        raise fail(str(error)) from None
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
+def demo(context: typer.Context) -> None:
+    """Play a day, or a year of real purchases, through the whole system and audit it. 一键演示。"""
+    from deploy.local.demo import app as demo_app
+
+    demo_app(args=context.args, prog_name="siyu demo")
+
+
+@app.command("schemas")
+def schemas_check(
+    directory: Annotated[Path, typer.Option(help="Folder with ids.json and avro/.")] = schemas_dir(),  # noqa: B008
+) -> None:
+    """Check that every schema version reads every other version of its type. 校验 Avro 兼容性。"""
+    from siyu.events.compatibility import incompatibilities
+
+    found = incompatibilities(directory)
+    for line in found:
+        console.print(escape(line))
+    if found:
+        raise fail(f"{len(found)} incompatibilities", 1)
+    console.print("schemas are compatible in both directions")

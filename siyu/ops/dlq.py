@@ -1,0 +1,133 @@
+"""Dead letters: looking at them and sending them back to where they came from.
+
+A dead letter is the original record, byte for byte, with headers that name its origin. Replaying appends it to the
+origin topic under its original key; every consumer is idempotent by id, so a replay of something that had been applied
+changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+PREFIX = "dlq."
+ORIGIN = "origin.topic"
+ATTEMPT = "attempt"
+
+
+class DeadLettersError(RuntimeError):
+    """The cluster does not answer, or there is no such dead letter."""
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """One dead letter and where it came from."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    headers: dict[str, str]
+    key: bytes | None
+    value: bytes | None
+
+
+def services(bootstrap: str) -> list[str]:
+    """Services that have a dead letter topic."""
+    try:
+        topics = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}).list_topics(timeout=10).topics
+    except KafkaException as error:
+        raise DeadLettersError(f"Kafka at {bootstrap} does not answer: {error.args[0]}") from None
+    return sorted(name.removeprefix(PREFIX) for name in topics if name.startswith(PREFIX))
+
+
+def read(bootstrap: str, service: str) -> Iterator[DeadLetter]:
+    """Every dead letter of a service that is there now, oldest first per partition."""
+    topic = PREFIX + service
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "siyu-dlq-reader",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
+            "log_level": 0,
+        }
+    )
+    try:
+        try:
+            described = consumer.list_topics(topic, timeout=10).topics[topic]
+        except KafkaException as error:
+            raise DeadLettersError(f"Kafka at {bootstrap} does not answer: {error.args[0]}") from None
+        if described.error is not None:
+            raise DeadLettersError(f"no dead letters are kept for {service}: no topic {topic}")
+        for partition in described.partitions:
+            consumer.assign([TopicPartition(topic, partition, 0)])
+            while True:
+                message = consumer.poll(10.0)
+                if message is None:
+                    raise DeadLettersError(f"{topic} partition {partition} does not answer")
+                failure = message.error()
+                if failure is not None:
+                    if failure.code() == KafkaError._PARTITION_EOF:
+                        break
+                    raise DeadLettersError(f"{topic} partition {partition}: {failure}")
+                yield _letter(message)
+    finally:
+        consumer.close()
+
+
+def _letter(message: Message) -> DeadLetter:
+    headers = {
+        name: value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+        for name, value in dict(message.headers() or []).items()
+    }
+    offset, partition = message.offset(), message.partition()
+    assert offset is not None
+    assert partition is not None
+    return DeadLetter(
+        topic=message.topic() or "",
+        partition=partition,
+        offset=offset,
+        timestamp_ms=message.timestamp()[1],
+        headers=headers,
+        key=message.key(),
+        value=message.value(),
+    )
+
+
+def replay(bootstrap: str, letters: list[DeadLetter]) -> int:
+    """Appends the letters to their origin topics; returns how many the brokers have taken. Raises when one was not.
+
+    The attempt travels along, so that a letter that dies again counts on.
+    """
+    producer = Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "enable.idempotence": True,
+            "partitioner": "murmur2_random",
+            "compression.type": "lz4",
+            "log_level": 0,
+        }
+    )
+    failed: list[str] = []
+
+    def delivered(error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            failed.append(error.name())
+
+    for letter in letters:
+        origin = letter.headers.get(ORIGIN)
+        if not origin:
+            raise DeadLettersError(f"{letter.topic} {letter.partition}:{letter.offset} does not name its origin topic")
+        attempt: list[tuple[str, str | bytes | None]] = [(ATTEMPT, letter.headers.get(ATTEMPT, "1"))]
+        producer.produce(origin, key=letter.key, value=letter.value, headers=attempt, on_delivery=delivered)
+        producer.poll(0)
+    left = producer.flush(30)
+    if left or failed:
+        raise DeadLettersError(f"{left + len(failed)} of {len(letters)} were not taken: {sorted(set(failed))}")
+    return len(letters)
