@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deploy.local.errors import LocalStackError
 from deploy.local.kafka.broker import LocalKafka
-from deploy.local.kafka.jars import DEFAULT_CACHE, kafka_version
+from deploy.local.kafka.jars import DEFAULT_CACHE, kafka_version, require_java, resolve_jars
 
 WATCH_S = 0.5
 
@@ -21,7 +21,16 @@ def main() -> int:
     parser.add_argument("--controller-port", type=int, help="for the node itself (any free one)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--cache-dir", type=Path, default=DEFAULT_CACHE, help="where the jars are kept (%(default)s)")
+    parser.add_argument("--resolve-only", action="store_true", help="only fetch the jars and check Java, then end")
     asked = parser.parse_args()
+    if asked.resolve_only:
+        try:
+            require_java()
+            resolve_jars(asked.cache_dir.expanduser())
+        except LocalStackError as refused:
+            print(refused, file=sys.stderr)
+            return 1
+        return 0
 
     stopping = threading.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
