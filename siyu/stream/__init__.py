@@ -1,1 +1,21 @@
-"""Processor runtime: exactly-once steps over keyed state, on Kafka transactions with RocksDB as the cache of the changelog."""
+"""Processor runtime: exactly-once steps over keyed state, on Kafka transactions and RocksDB."""
+
+from siyu.stream.errors import Fenced, ForeignStore, InputLost, StateError, StreamError, TopologyError
+from siyu.stream.runtime import Runtime
+from siyu.stream.types import Codec, Context, Processor, Record, Step, StreamSettings
+
+__all__ = [
+    "Codec",
+    "Context",
+    "Fenced",
+    "ForeignStore",
+    "InputLost",
+    "Processor",
+    "Record",
+    "Runtime",
+    "StateError",
+    "Step",
+    "StreamError",
+    "StreamSettings",
+    "TopologyError",
+]

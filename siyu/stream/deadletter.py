@@ -1,0 +1,82 @@
+"""A record that cannot be processed is kept whole in the dead-letter topic, and a flood of them halts the partition.
+
+Headers tell where it came from and what went wrong by class and place only: an error's message may hold a name or a
+phone number, so it goes nowhere.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections import deque
+
+from confluent_kafka import Message
+
+from siyu.stream.types import StreamSettings
+
+ATTEMPT = "attempt"
+
+
+class NoKey(ValueError):
+    """A record without a key has no state to work on."""
+
+
+class TooLarge(ValueError):
+    """An output or a state is larger than a record may be."""
+
+
+class UndeclaredOutput(ValueError):
+    """A step emitted to a topic that is not among the processor's outputs."""
+
+
+def place(error: BaseException) -> str:
+    """Where ``error`` was raised: file, line and function of the innermost frame."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return "unknown"
+    last = frames[-1]
+    return f"{last.filename.rsplit('/', 1)[-1]}:{last.lineno} {last.name}"
+
+
+def headers(message: Message, stage: str, error: BaseException, processor: str) -> list[tuple[str, bytes]]:
+    """Headers of a dead letter. ``attempt`` counts on when a replayed dead letter dies again."""
+    earlier = dict(message.headers() or []).get(ATTEMPT)
+    attempt = int(earlier) + 1 if isinstance(earlier, bytes) and earlier.isdigit() else 1
+    fields: dict[str, object] = {
+        "origin.topic": message.topic(),
+        "origin.partition": message.partition(),
+        "origin.offset": message.offset(),
+        "origin.timestamp_ms": message.timestamp()[1],
+        "error.stage": stage,
+        "error.class": type(error).__name__,
+        "error.place": place(error),
+        "processor": processor,
+        ATTEMPT: attempt,
+    }
+    return [(name, str(value).encode()) for name, value in fields.items()]
+
+
+class DeadLetterLimit:
+    """Decides for one partition when dead letters are no longer a few bad records of theirs but an outage of ours."""
+
+    def __init__(self, settings: StreamSettings) -> None:
+        self._run_limit = settings.dead_letter_run
+        self._window = settings.dead_letter_window
+        self._share_limit = int(settings.dead_letter_share * settings.dead_letter_window)
+        self._dead: deque[int] = deque()
+        self._run = 0
+
+    def exceeded(self, sequence: int) -> str | None:
+        """The ``sequence``-th record of the partition is dead: the reason to halt before it, or None to let it go.
+
+        Only dead records are reported, so good ones cost nothing; the gaps between the numbers tell of them.
+        """
+        run = self._run + 1 if self._dead and self._dead[-1] == sequence - 1 else 1
+        while self._dead and self._dead[0] <= sequence - self._window:
+            self._dead.popleft()
+        if run > self._run_limit:
+            return f"more than {self._run_limit} dead letters in a row"
+        if len(self._dead) >= self._share_limit:
+            return f"more than {self._share_limit} dead letters within {self._window} records"
+        self._run = run
+        self._dead.append(sequence)
+        return None

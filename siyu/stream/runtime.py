@@ -1,0 +1,625 @@
+"""Exactly once: a step's outputs, its states and the input offsets become visible together or not at all.
+
+One loop in one thread. Each batch is one Kafka transaction; the disk follows the commit and is only a cache of the
+changelog. Three rules make a takeover by another member right, each kept where a comment names it:
+
+1. flush, then send the offsets, then commit (``_transact``);
+2. committed offsets first, then the changelog's end, then the restore, then assign at those offsets (``_take_over``);
+3. a restore ends at the high watermark read uncommitted (``changelog.py``).
+
+No transaction is ever open while a rebalance callback runs: callbacks run inside ``consume``, between batches.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from prometheus_client import REGISTRY, CollectorRegistry
+
+from siyu.stream.changelog import Restore, Topics, inspect_topics, log_bounds
+from siyu.stream.errors import Fenced, InputLost, StreamError, TopologyError
+from siyu.stream.metrics import StreamMetrics
+from siyu.stream.partition import Batch, Partition, Produced
+from siyu.stream.state import StateCodec
+from siyu.stream.store import StateStore, StoreLocked, topology
+from siyu.stream.types import Processor, S, StreamSettings
+
+T = TypeVar("T")
+
+_CALL_SECONDS = 2.0
+_PRODUCE_CHUNK = 10_000
+_QUEUE_RECORDS = 1_000_000
+_HOUSEKEEPING_SECONDS = 5.0
+
+# Kafka's and librdkafka's ways to say "not now": the broker is away, moving, or still settling a transaction.
+_TRANSIENT = frozenset(
+    {
+        KafkaError._TIMED_OUT,
+        KafkaError._TIMED_OUT_QUEUE,
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._RESOLVE,
+        KafkaError._WAIT_COORD,
+        KafkaError._MSG_TIMED_OUT,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.NETWORK_EXCEPTION,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.UNSTABLE_OFFSET_COMMIT,
+        KafkaError.CONCURRENT_TRANSACTIONS,
+    }
+)
+_FENCING = frozenset(
+    {
+        KafkaError._FENCED,
+        KafkaError.FENCED_INSTANCE_ID,
+        KafkaError.PRODUCER_FENCED,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+        KafkaError.TRANSACTION_COORDINATOR_FENCED,
+    }
+)
+# The broker sent something the client had to drop: going on would skip records.
+_CORRUPT = frozenset({KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError.INVALID_MSG})
+
+
+class _AbortTransactionError(Exception):
+    """The transaction cannot commit; abort it and repeat the batch from the committed offsets."""
+
+
+class _SupersededError(Exception):
+    """The assignment changed, or a stop came, while partitions were being taken over."""
+
+
+class Runtime(Generic[S]):
+    """Runs one processor as one member of its consumer group.
+
+    ``alive`` and ``ready`` may be called from any thread, everything else belongs to the thread of ``run``.
+    """
+
+    def __init__(
+        self, processor: Processor[S], settings: StreamSettings, *, registry: CollectorRegistry = REGISTRY
+    ) -> None:
+        self.processor = processor
+        self.settings = settings
+        self.metrics = StreamMetrics(registry, processor.name)
+        self._log = structlog.get_logger().bind(processor=processor.name, instance=settings.instance)
+        self._states = StateCodec(processor)
+        self._client_logger = logging.getLogger("siyu.kafka")
+        self._stop = threading.Event()
+        self._stop_seen: float | None = None
+        self._turned = time.monotonic()
+        self._connected = False
+        self._failure: StreamError | None = None
+        self._group: Any = None
+        self._owned: list[int] = []
+        self._assignment = 0
+        """Counts rebalances, so that work begun under an older assignment can notice."""
+        self._taken_over = False
+        self._partitions: dict[int, Partition[S]] = {}
+        self._transaction_open = False
+        self._aborts_in_a_row = 0
+        self._housekeeping_due = 0.0
+        self._topics: Topics
+        self._admin: AdminClient
+        self._consumer: Consumer
+        self._producer: Producer
+
+    def alive(self) -> bool:
+        """The loop turns. Independent of Kafka: waiting for a broker is turning."""
+        return time.monotonic() - self._turned < self.settings.stall_ms / 1000
+
+    def ready(self) -> bool:
+        """Connected, assigned, restored, and no partition halted."""
+        return self._connected and self._taken_over and not self.halted()
+
+    def halted(self) -> dict[int, str]:
+        """Partition → why it consumes nothing more."""
+        return {number: p.halted for number, p in list(self._partitions.items()) if p.halted}
+
+    def run(self, stop: threading.Event) -> None:
+        """Processes until ``stop`` is set, then finishes the batch and returns. Raises StreamError."""
+        self._stop = stop
+        try:
+            self._start()
+            while not stop.is_set():
+                self._turn()
+        except _SupersededError:
+            pass  # stopped before the first assignment was complete
+        finally:
+            self._close()
+
+    # -- start and end ------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        settings, member = self.settings, f"{self.processor.name}-{self.settings.instance}"
+        common: dict[str, Any] = {"bootstrap.servers": settings.bootstrap, "error_cb": self._on_error, **settings.kafka}
+        self._admin = AdminClient(common, logger=self._client_logger)
+        self._topics = self._persist("inspect topics", lambda: inspect_topics(self._admin, self.processor))
+        self._producer = Producer(
+            {
+                **common,
+                "transactional.id": member,
+                "transaction.timeout.ms": settings.transaction_timeout_ms,
+                "partitioner": "murmur2_random",
+                "compression.type": "lz4",
+                "linger.ms": 5,
+                "message.max.bytes": settings.max_record_bytes + 100_000,
+                "queue.buffering.max.messages": _QUEUE_RECORDS,
+                "queue.buffering.max.kbytes": 2_000_000,
+            },
+            logger=self._client_logger,
+        )
+        # Before joining the group: fences a zombie of this instance and ends its open transaction.
+        self._persist("init transactions", lambda: self._producer.init_transactions(_CALL_SECONDS * 5))
+        self._consumer = Consumer(
+            {
+                **common,
+                "group.id": self.processor.name,
+                "group.instance.id": member,
+                # Per topic the same ranges to the same members: what keeps co-partitioned inputs together.
+                "partition.assignment.strategy": "range",
+                "session.timeout.ms": settings.session_timeout_ms,
+                "heartbeat.interval.ms": max(100, settings.session_timeout_ms // 10),
+                "max.poll.interval.ms": max(settings.max_poll_interval_ms, settings.session_timeout_ms),
+                "isolation.level": "read_committed",
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                # An offset outside the log is an error, never a jump.
+                "auto.offset.reset": "error",
+                "fetch.wait.max.ms": settings.batch_ms,
+                "queued.min.messages": settings.batch_records * 4,
+                "queued.max.messages.kbytes": 65_536,
+            },
+            logger=self._client_logger,
+        )
+        self._consumer.subscribe(
+            list(self.processor.inputs), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+        )
+        self._log.info("processor_started")
+
+    def _close(self) -> None:
+        if hasattr(self, "_consumer"):
+            self._consumer.close()
+        self._release()
+        if self._transaction_open:
+            try:
+                self._producer.abort_transaction(_CALL_SECONDS)
+            except KafkaException as error:
+                # It ends by its timeout, or by the next start's init_transactions.
+                self._log.warning("transaction_left_open", error=error.args[0].name())
+        self._connected = False
+        self._log.info("processor_stopped")
+
+    # -- callbacks, all in the loop's thread --------------------------------------------------------------------
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self._connected = False
+        if error.fatal():
+            self._failure = self._stopping(error)
+        self._log.warning("kafka_error", error=error.name())
+
+    def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
+        self._assignment += 1
+        # Taken here and used for every batch of this assignment: asked for later, it might already be that of a
+        # newer generation, and the broker would accept offsets of partitions that are no longer ours.
+        self._group = consumer.consumer_group_metadata()
+        numbers = {
+            topic: sorted(tp.partition for tp in assigned if tp.topic == topic) for topic in self.processor.inputs
+        }
+        self._owned = numbers[self.processor.inputs[0]]
+        if any(owned != self._owned for owned in numbers.values()):
+            self._failure = TopologyError(
+                f"processor {self.processor.name}: assignment is not co-partitioned: {numbers}; "
+                "all members of the group must run the same inputs"
+            )
+        # Nothing is fetched before the states are restored.
+        consumer.assign([])
+        self._taken_over = False
+        self.metrics.assigned.set(len(self._owned))
+        self._log.info("partitions_assigned", partitions=self._owned)
+
+    def _on_revoke(self, consumer: Consumer, _revoked: list[TopicPartition]) -> None:
+        self._assignment += 1
+        self._release()
+        self._log.info("partitions_revoked", partitions=self._owned)
+        self._owned = []
+        self.metrics.assigned.set(0)
+        consumer.unassign()
+
+    def _release(self) -> None:
+        """Closes the stores; what is decoded in memory goes with them."""
+        self._taken_over = False
+        partitions, self._partitions = self._partitions, {}
+        for partition in partitions.values():
+            partition.close()
+        self.metrics.released()
+
+    # -- the loop -----------------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        self._turned = time.monotonic()
+        if self._owned and not self._taken_over:
+            try:
+                self._take_over()
+            except _SupersededError:
+                self._release()
+                return
+        assignment = self._assignment
+        fetched = self._consumer.consume(self.settings.batch_records, self.settings.batch_ms / 1000)
+        if self._failure is not None:
+            raise self._failure
+        self._keep_house()
+        if assignment != self._assignment:
+            return  # fetched under an assignment that is gone; they are fetched again from the committed offsets
+        work = self._sort(fetched)
+        if not work:
+            return
+        try:
+            self._transact(work)
+        except _AbortTransactionError as error:
+            self._abort(error)
+
+    def _sort(self, fetched: list[Message]) -> dict[int, list[Message]]:
+        """Messages by partition number, in order; errors are dealt with."""
+        work: dict[int, list[Message]] = {number: [] for number, p in self._partitions.items() if not p.halted}
+        for message in fetched:
+            error = message.error()
+            if error is not None:
+                self._on_fetch_error(error, message)
+            elif (messages := work.get(message.partition())) is not None:  # type: ignore[arg-type]
+                messages.append(message)
+        return {number: messages for number, messages in work.items() if messages}
+
+    def _on_fetch_error(self, error: KafkaError, message: Message) -> None:
+        if error.fatal() or error.code() in _FENCING or error.code() == KafkaError._FATAL:
+            raise self._stopping(error)
+        if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            raise InputLost(
+                f"processor {self.processor.name}: {message.topic()} partition {message.partition()} no longer holds "
+                "the committed offset, records would be skipped; decide where to go on, then set the group's offset"
+            )
+        if error.code() in _CORRUPT:
+            raise StreamError(
+                f"{message.topic()} partition {message.partition()} at {message.offset()}: {error.name()}, "
+                "going on would skip records"
+            )
+        self._log.warning("fetch_error", topic=message.topic(), partition=message.partition(), error=error.name())
+
+    def _transact(self, work: dict[int, list[Message]]) -> None:
+        """One batch: steps, outputs and changelog, offsets, commit, disk."""
+        began = time.perf_counter()
+        self._in_transaction("begin", self._producer.begin_transaction)
+        self._transaction_open = True
+        batches: list[Batch] = []
+        step_seconds = 0.0
+        for number, messages in work.items():
+            start = time.perf_counter()
+            batches.append(self._partitions[number].process(messages))
+            step_seconds += time.perf_counter() - start
+            # At once, so that librdkafka compresses and sends it while the next partition's steps run.
+            self._produce(batches[-1], number)
+        # Rule 1. After the flush no changelog record of this transaction can still appear, so whoever reads these
+        # offsets as committed also finds every changelog record below the watermark.
+        self._flush()
+        self._send_offsets(work)
+        self._commit()
+        self._transaction_open = False
+        committed = time.perf_counter()
+        self._store(work)
+        stored = time.perf_counter()
+        self._aborts_in_a_row = 0
+        self._connected = True
+        self.metrics.step_seconds.observe(step_seconds)
+        self.metrics.commit_seconds.observe(committed - began - step_seconds)
+        self.metrics.store_seconds.observe(stored - committed)
+        self._count(work, batches)
+        for number in work:
+            if reason := self._partitions[number].halted:
+                self._halt(number, reason)
+
+    def _produce(self, batch: Batch, number: int) -> None:
+        for topic, records in batch.outputs.items():
+            self._produce_many(topic, records)
+        self._produce_many(self.processor.changelog, self._partitions[number].changelog_records(), number)
+        for dead in batch.dead:
+            key, value, headers = dead.message.key(), dead.message.value(), dead.headers
+            if value is not None and len(value) > self.settings.max_record_bytes:
+                # It still lies at its origin; without this the partition could never pass it.
+                headers, value = [*headers, ("value.omitted_bytes", str(len(value)).encode())], None
+            self._producer.produce(self.processor.dead_letters, value, key, headers=headers)  # type: ignore[arg-type]
+            self._log.warning(
+                "dead_letter",
+                topic=dead.message.topic(),
+                partition=dead.message.partition(),
+                offset=dead.message.offset(),
+                error=dict(headers)["error.class"].decode(),
+                stack=dict(headers)["error.place"].decode(),
+            )
+
+    def _produce_many(self, topic: str, records: list[Produced], partition: int = -1) -> None:
+        for start in range(0, len(records), _PRODUCE_CHUNK):
+            while len(self._producer) > _QUEUE_RECORDS // 2:
+                self._turned = time.monotonic()
+                self._producer.poll(0.1)
+            chunk: list[Any] = records[start : start + _PRODUCE_CHUNK]
+            if self._producer.produce_batch(topic, chunk, partition=partition) != len(chunk):
+                # Repeated whole: filling up later would change the order of records of one key.
+                error = next(record["_error"] for record in chunk if "_error" in record)
+                raise _AbortTransactionError(f"produce to {topic}: {error}")
+
+    def _flush(self) -> None:
+        while self._producer.flush(_CALL_SECONDS) > 0:
+            self._between_calls("flush", None)
+
+    def _send_offsets(self, work: dict[int, list[Message]]) -> None:
+        offsets = [
+            # The stream time travels with the offset, so that it survives a lost disk and never runs backwards.
+            TopicPartition(topic, number, offset, metadata=str(self._partitions[number].stream_time))
+            for number in work
+            for topic, offset in self._partitions[number].positions.items()
+        ]
+        self._in_transaction(
+            "send offsets",
+            lambda: self._producer.send_offsets_to_transaction(offsets, self._group, _CALL_SECONDS),
+        )
+
+    def _commit(self) -> None:
+        self._in_transaction("commit", lambda: self._producer.commit_transaction(_CALL_SECONDS))
+
+    def _store(self, work: dict[int, list[Message]]) -> None:
+        now_ms = time.time_ns() // 1_000_000
+        for number in work:
+            self._partitions[number].store_committed(now_ms)
+
+    def _abort(self, reason: _AbortTransactionError) -> None:
+        """Undoes the batch everywhere: broker, memory, position. The disk never had it."""
+        self._aborts_in_a_row += 1
+        self.metrics.aborts.inc()
+        self._log.warning("transaction_aborted", error_detail=str(reason), attempt=self._aborts_in_a_row)
+        self._in_transaction("abort", lambda: self._producer.abort_transaction(_CALL_SECONDS))
+        self._transaction_open = False
+        self._release()
+        self._consumer.assign([])
+        # The next turn takes the same partitions over again, from what the broker says is committed.
+        self._stop.wait(min(5.0, 0.1 * 2 ** min(self._aborts_in_a_row, 6)))
+
+    def _halt(self, number: int, reason: str) -> None:
+        self._consumer.pause([TopicPartition(topic, number) for topic in self.processor.inputs])
+        self.metrics.halted(number, True)
+        self._log.error("partition_halted", partition=number, reason=reason, offsets=self._partitions[number].positions)
+
+    # -- taking partitions over ---------------------------------------------------------------------------------
+
+    def _take_over(self) -> None:
+        """Restores the states of the owned partitions and starts fetching. Raises _SupersededError."""
+        began = time.monotonic()
+        assignment = self._assignment
+        self.metrics.restoring.set(len(self._owned))
+
+        def waiting(what: str, call: Callable[[], T]) -> T:
+            return self._persist(what, call, lambda: self._idle(assignment))
+
+        # Rule 2. read_committed makes this wait for offsets of a transaction that is still open.
+        committed = waiting("committed offsets", self._committed)
+        for number in self._owned:
+            partition = waiting("open store", lambda number=number: self._open(number))  # type: ignore[misc]
+            self._partitions[number] = partition
+            for (topic, p), (offset, stream_time) in committed.items():
+                if p == number:
+                    partition.positions[topic] = offset
+                    partition.stream_time = max(partition.stream_time, stream_time)
+        bounds = waiting("changelog end", lambda: log_bounds(self._admin, self.processor.changelog, self._owned))
+        self._restore(bounds, assignment)
+        for topic in self.processor.inputs:
+            fresh = [number for number in self._owned if topic not in self._partitions[number].positions]
+            if fresh:
+                starts = waiting("input start", lambda t=topic, f=fresh: log_bounds(self._admin, t, f))  # type: ignore[misc]
+                for number in fresh:
+                    self._begin_input(self._partitions[number], topic, starts[number][0])
+        self._consumer.assign(
+            [
+                TopicPartition(topic, number, offset)
+                for number, partition in self._partitions.items()
+                for topic, offset in partition.positions.items()
+            ]
+        )
+        self._connected = self._taken_over = True
+        self.metrics.restoring.set(0)
+        self.metrics.restore_seconds.observe(time.monotonic() - began)
+        self._log.info("partitions_taken_over", partitions=self._owned, seconds=round(time.monotonic() - began, 3))
+
+    def _committed(self) -> dict[tuple[str, int], tuple[int, int]]:
+        """(input topic, partition) → (committed offset, stream time), where there is one."""
+        asked = [TopicPartition(topic, number) for topic in self.processor.inputs for number in self._owned]
+        found = {}
+        for tp in self._consumer.committed(asked, timeout=_CALL_SECONDS):
+            if tp.error is not None:
+                raise KafkaException(tp.error)
+            if tp.offset >= 0:
+                stream_time = tp.metadata or ""
+                found[tp.topic, tp.partition] = (tp.offset, int(stream_time) if stream_time.isdigit() else 0)
+        return found
+
+    def _open(self, number: int) -> Partition[S]:
+        settings = self.settings
+        path = settings.state_dir / self.processor.name / settings.instance / f"p{number}"
+        store = StateStore(path)
+        try:
+            if not store.adopt(topology(self.processor, self._topics.changelog_id), self.processor):
+                self._log.warning("store_rebuilt", partition=number, reason="the changelog was created anew")
+                self.metrics.rebuilt.inc()
+        except BaseException:
+            store.close()
+            raise
+        share = max(1, settings.cache_entries // len(self._owned))
+        return Partition(number, self.processor, settings, self._states, store, share)
+
+    def _restore(self, bounds: dict[int, tuple[int, int]], assignment: int) -> None:
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.settings.bootstrap,
+                **self.settings.kafka,
+                "group.id": f"{self.processor.name}.restore",
+                "isolation.level": "read_committed",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "auto.offset.reset": "error",
+                "fetch.wait.max.ms": 100,
+            },
+            logger=self._client_logger,
+        )
+        try:
+            restore = Restore(
+                consumer,
+                self.processor.changelog,
+                {number: p.store for number, p in self._partitions.items()},
+                bounds,
+                delete_retention_ms=self._topics.delete_retention_ms,
+                now_ms=time.time_ns() // 1_000_000,
+            )
+            while restore.missing:
+                self.metrics.restored.inc(restore.step())
+                self.metrics.restoring.set(len(restore.missing))
+                self._idle(assignment)
+        finally:
+            consumer.close()
+        for number, reason in restore.rebuilt.items():
+            self._log.warning("store_rebuilt", partition=number, reason=reason)
+            self.metrics.rebuilt.inc()
+
+    def _begin_input(self, partition: Partition[S], topic: str, start: int) -> None:
+        """An input without a committed offset is read from its start, which with states there would count twice."""
+        if not partition.positions and not partition.store.is_empty():
+            raise InputLost(
+                f"processor {self.processor.name}: partition {partition.number} has states but no committed offsets "
+                "(group deleted, or away for longer than offsets.retention.minutes); set the group's offsets, or start "
+                "over with an empty changelog"
+            )
+        partition.positions[topic] = start
+
+    # -- waiting ------------------------------------------------------------------------------------------------
+
+    def _idle(self, assignment: int) -> None:
+        """Lets the group's callbacks run while nothing is being fetched. Raises _SupersededError."""
+        self._turned = time.monotonic()
+        for message in self._consumer.consume(100, 0):
+            if (error := message.error()) is not None:
+                self._on_fetch_error(error, message)
+        if self._failure is not None:
+            raise self._failure
+        if assignment != self._assignment or self._stop.is_set():
+            raise _SupersededError
+
+    def _persist(self, what: str, call: Callable[[], T], between: Callable[[], None] | None = None) -> T:
+        """Calls until it succeeds: waits for brokers and locks, reports, never gives up but for a stop."""
+        while True:
+            self._turned = time.monotonic()
+            try:
+                return call()
+            except (KafkaException, StoreLocked) as raised:
+                if isinstance(raised, KafkaException):
+                    error: KafkaError = raised.args[0]
+                    if error.fatal() or error.code() in _FENCING:
+                        raise self._stopping(error) from raised
+                    if not error.retriable() and error.code() not in _TRANSIENT:
+                        raise StreamError(f"processor {self.processor.name}: {what}: {error}") from raised
+                self._connected = False
+                self._log.warning("waiting", reason=what, error_detail=str(raised))
+            if between is not None:
+                between()
+            if self._stop.wait(0.2):
+                raise _SupersededError
+
+    def _in_transaction(self, what: str, call: Callable[[], object]) -> None:
+        """A producer call that librdkafka lets us repeat while it is retriable."""
+        while True:
+            self._turned = time.monotonic()
+            try:
+                call()
+                return
+            except KafkaException as raised:
+                error: KafkaError = raised.args[0]
+                if error.fatal() or error.code() in _FENCING:
+                    raise self._stopping(error) from raised
+                if error.txn_requires_abort():
+                    raise _AbortTransactionError(f"{what}: {error.name()}") from raised
+                if not error.retriable():
+                    raise StreamError(f"processor {self.processor.name}: {what}: {error}") from raised
+                self._between_calls(what, error)
+
+    def _between_calls(self, what: str, error: KafkaError | None) -> None:
+        self._turned = now = time.monotonic()
+        self._connected = False
+        self._log.warning("waiting", reason=what, error=error.name() if error else "unacknowledged")
+        if self._stop.is_set():
+            self._stop_seen = self._stop_seen or now
+            if now - self._stop_seen > self.settings.stop_grace_ms / 1000:
+                raise StreamError(
+                    f"processor {self.processor.name}: stopped while {what} waits for the broker; "
+                    "the batch is left to the next start"
+                )
+
+    def _stopping(self, error: KafkaError) -> StreamError:
+        """The error to end with after a fatal one of a client."""
+        if error.code() in _FENCING or "fenced" in error.str().lower():
+            return Fenced(
+                f"processor {self.processor.name}-{self.settings.instance}: fenced ({error.name()}): a newer process "
+                "runs under this instance's ids, or a transaction outlived its timeout; a supervised restart is safe"
+            )
+        return StreamError(f"processor {self.processor.name}: fatal client error {error}")
+
+    # -- reporting ----------------------------------------------------------------------------------------------
+
+    def _count(self, work: dict[int, list[Message]], batches: list[Batch]) -> None:
+        metrics = self.metrics
+        metrics.batches.inc()
+        newest = 0
+        for number, messages in work.items():
+            partition = self._partitions[number]
+            newest = max(newest, partition.stream_time)
+            metrics.cache_hits.inc(partition.cache_hits)
+            metrics.cache_misses.inc(partition.cache_misses)
+            partition.cache_hits = partition.cache_misses = 0
+            for topic, count in Counter(message.topic() for message in messages).items():
+                metrics.records_in(topic or "", count)
+        metrics.event_lag.set(max(0.0, time.time() - newest / 1000))
+        for batch in batches:
+            for topic, records in batch.outputs.items():
+                metrics.records_out(topic, len(records))
+            for dead in batch.dead:
+                metrics.dead_letter(dead.stage)
+
+    def _keep_house(self) -> None:
+        """Every few seconds: lag, whether the broker answers, and a sign of life in idle stores."""
+        now = time.monotonic()
+        if now < self._housekeeping_due:
+            return
+        self._housekeeping_due = now + _HOUSEKEEPING_SECONDS
+        if not self._connected:
+            try:
+                self._admin.list_topics(timeout=1.0)
+                self._connected = True
+            except KafkaException:
+                return
+        now_ms = time.time_ns() // 1_000_000
+        for number, partition in self._partitions.items():
+            if self._taken_over:
+                partition.store.keep(now_ms)
+            for topic, position in partition.positions.items():
+                _, high = self._consumer.get_watermark_offsets(TopicPartition(topic, number), cached=True)
+                if high >= 0:
+                    self.metrics.lag(topic, number, max(0, high - position))
