@@ -53,8 +53,8 @@ def connect(
 ) -> Client:
     """A client for ``http[s]://host:port[/proxy-path]``; ``database`` need not exist yet.
 
-    Not for several threads at a time. Raises WarehouseError for a URL that is none, WarehouseUnavailable when ClickHouse
-    does not answer.
+    For one thread at a time. Raises WarehouseError for a bad URL, WarehouseUnavailable when ClickHouse does not
+    answer.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
