@@ -1,4 +1,4 @@
-"""`python -m deploy.local.kafka --data-dir DIR --port PORT`: the broker in the foreground until SIGTERM or Ctrl-C."""
+"""`python -m deploy.local.kafka --data-dir DIR --port PORT`: in the foreground until SIGTERM or Ctrl-C."""
 
 import argparse
 import signal
