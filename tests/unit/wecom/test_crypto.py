@@ -195,7 +195,7 @@ def test_neither_repr_nor_a_refusal_holds_a_secret() -> None:
 
 
 def test_every_refusal_has_a_reason_of_its_own() -> None:
-    reasons = [refusal.reason for refusal in Refused.__subclasses__()]
+    reasons = [kind.reason for kind in Refused.__subclasses__() if kind.__module__ == Refused.__module__]
     assert sorted(reasons) == [
         "bad_base64",
         "bad_ciphertext",
