@@ -45,7 +45,7 @@ class Day(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class StaffMember(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """State of one key. Never mutated: a changed part is a new object."""
 
-    days: dict[str, msgspec.Raw]
+    days: dict[str, bytes]
     """Day → encoded Day. Only the touched one is decoded: a state is written whole with every delta, and years of days
     as objects would cost more than the delta itself."""
 
@@ -57,7 +57,7 @@ _decode = msgspec.msgpack.Decoder(Day).decode
 
 
 def apply(state: StaffMember | None, delta: StaffDelta) -> tuple[StaffMember, StaffDaySnapshot]:
-    """The delta's day as it stands afterwards. Raises ValueError, without the delta's data, for one that cannot count."""
+    """The delta's day as it stands afterwards. Raises ValueError, without any of its data, for one that is wrong."""
     if not delta.counters:
         raise ValueError("delta without counters")
     staff_member = _NOTHING if state is None else state
@@ -76,7 +76,7 @@ def apply(state: StaffMember | None, delta: StaffDelta) -> tuple[StaffMember, St
         if total:
             totals[position] = total
     day = Day(day.revision + 1, max(day.event_time_ms, delta.event_time_ms), totals)
-    staff_member = StaffMember(staff_member.days | {delta.day: msgspec.Raw(_encode(day))})
+    staff_member = StaffMember(staff_member.days | {delta.day: _encode(day)})
     return staff_member, _snapshot(day, delta)
 
 
