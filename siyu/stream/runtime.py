@@ -347,7 +347,7 @@ class Runtime(Generic[S]):
                 partition=dead.message.partition(),
                 offset=dead.message.offset(),
                 error=dict(headers)["error.class"].decode(),
-                stack=dict(headers)["error.place"].decode(),
+                detail=dict(headers)["error.place"].decode(),
             )
 
     def _produce_many(self, topic: str, records: list[Produced], partition: int = -1) -> None:
