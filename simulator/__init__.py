@@ -1,1 +1,1 @@
-"""A stand-in for WeCom with an injectable clock and the ground truth."""
+"""A stand-in for WeCom: its endpoints, its callbacks and their faults, a seeded world, and the ground truth."""

@@ -1,0 +1,37 @@
+"""``python -m simulator``: settings → build → run."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from simulator.server import serve
+from simulator.settings import SimulatorSettings
+from siyu.ops.clock import ClockError
+from siyu.ops.corps import CorpsError
+from siyu.ops.logging import configure_logging
+from siyu.ops.signals import async_stop_event
+
+
+def main() -> int:
+    """Runs until SIGTERM or SIGINT; ``--help`` lists the settings."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        sys.stdout.write("python -m simulator: a WeCom stand-in. Settings (environment variables):\n\n")
+        for name, info in SimulatorSettings.model_fields.items():
+            sys.stdout.write(f"  {name:26} {info.default!s:28} {info.description}\n")
+        return 0
+    settings = SimulatorSettings()  # type: ignore[call-arg]  # every field has a default
+    configure_logging("simulator", settings.log_level)
+
+    async def run() -> int:
+        return await serve(settings, async_stop_event())
+
+    try:
+        return asyncio.run(run())
+    except (CorpsError, ClockError, OSError) as error:
+        sys.stderr.write(f"simulator: {error}\n")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

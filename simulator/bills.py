@@ -1,0 +1,143 @@
+"""The bill list (对外收款): what a corp may read of its collections and refunds at an instant, page by page. Pure.
+
+A row is visible some time after it happened (``visible_ms``), so that a reader without overlap misses it. A refund
+shows twice, as the platform does it: as its own row, and on the collection row, whose trade_state goes from 1 to 3.
+Paging is by position in order of time; rows outside the app's visible range and, when asked, of other payees are taken
+out *after* the page was cut, so a page may be short or empty and is not the last one (fact sheet 3.10).
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+COLLECTION = 0
+REFUND = 1
+REFUND_DONE = 2
+"""refund_status of a refund that was paid out; any other never becomes a row and never counts."""
+
+Position = tuple[int, str]
+"""Where a page ended: (time_s, transaction_id)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """A collection or a refund. Amounts in fen, times in whole epoch seconds, ``visible_ms`` in epoch ms."""
+
+    corp_id: str
+    bill_type: int
+    transaction_id: str
+    time_s: int
+    visible_ms: int
+    out_trade_no: str
+    amount_fen: int
+    payment_type: int
+    customer_id: str = ""
+    """Payer; empty when the platform does not know."""
+    staff_id: str = ""
+    """Collecting (refund: refunding) staff member; empty for mini-program and live-room orders."""
+    out_refund_no: str = ""
+    refund_status: int = REFUND_DONE
+    paid_fen: int = 0
+    """On a refund: what had been paid; 0 when that payment is not known."""
+    hidden: bool = False
+    """Payee outside the app's visible range: takes a place on a page and is filtered out of it."""
+
+
+class BillBook:
+    """All bills of one corp."""
+
+    def __init__(self, bills: Iterable[Bill]) -> None:
+        everything = list(bills)
+        self._rows = sorted(
+            (b for b in everything if b.bill_type == COLLECTION or b.refund_status == REFUND_DONE),
+            key=lambda b: (b.time_s, b.transaction_id),
+        )
+        self._positions: list[Position] = [(b.time_s, b.transaction_id) for b in self._rows]
+        self._refunds: dict[str, list[Bill]] = {}
+        for bill in sorted(everything, key=lambda b: (b.time_s, b.out_refund_no)):
+            if bill.bill_type == REFUND:
+                self._refunds.setdefault(bill.out_trade_no, []).append(bill)
+        self._visible_ms = sorted(b.visible_ms for b in self._rows if not b.hidden)
+
+    @property
+    def total(self) -> int:
+        """Rows that will be readable in the end."""
+        return len(self._visible_ms)
+
+    @property
+    def last_visible_ms(self) -> int:
+        """When the last row becomes readable; 0 when there is none."""
+        return self._visible_ms[-1] if self._visible_ms else 0
+
+    def visible(self, now_ms: int) -> int:
+        """Rows readable at ``now_ms``."""
+        return bisect.bisect_right(self._visible_ms, now_ms)
+
+    def page(
+        self, *, now_ms: int, begin_s: int, end_s: int, after: Position | None, limit: int, payee: str
+    ) -> tuple[list[dict[str, Any]], Position | None]:
+        """Rows with ``begin_s <= time <= end_s`` after a position, and where to go on; None at the end."""
+        if after is not None:
+            index = bisect.bisect_right(self._positions, after)
+        else:
+            index = bisect.bisect_left(self._positions, (begin_s, ""))
+        page: list[Bill] = []
+        more = False
+        for bill in self._rows[index:]:
+            if bill.time_s > end_s or bill.time_s * 1000 > now_ms:
+                break
+            if bill.visible_ms > now_ms:
+                continue
+            if len(page) == limit:
+                more = True
+                break
+            page.append(bill)
+        rows = [self._row(b, now_ms) for b in page if not b.hidden and (not payee or b.staff_id == payee)]
+        return rows, (page[-1].time_s, page[-1].transaction_id) if more else None
+
+    def _row(self, bill: Bill, now_ms: int) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "transaction_id": bill.transaction_id,
+            "bill_type": bill.bill_type,
+            "pay_time": bill.time_s,
+            "out_trade_no": bill.out_trade_no,
+            "total_fee": bill.amount_fen if bill.bill_type == COLLECTION else bill.paid_fen,
+            "payment_type": bill.payment_type,
+            "mch_id": _MCH_ID,
+            "remark": "",
+        }
+        if bill.customer_id:
+            row["external_userid"] = bill.customer_id
+        if bill.staff_id:
+            row["payee_userid"] = bill.staff_id
+        if bill.payment_type == _MINI_PROGRAM:
+            row["miniprogram_info"] = {"appid": "wx0000000000000001", "name": "门店商城"}
+        if bill.bill_type == REFUND:
+            row["out_refund_no"] = bill.out_refund_no
+            row["total_refund_fee"] = bill.amount_fen
+            return row
+        refunds = [r for r in self._refunds.get(bill.out_trade_no, ()) if r.visible_ms <= now_ms]
+        done = [r for r in refunds if r.refund_status == REFUND_DONE]
+        row["trade_state"] = 3 if done else 1
+        row["commodity_list"] = [{"description": "门店商品", "amount": 1}]
+        row["contact_info"] = {"name": "收件人", "phone": "19900000000", "address": "示例路1号"}
+        row["total_refund_fee"] = sum(r.amount_fen for r in done)
+        row["refund_list"] = [
+            {
+                "out_refund_no": r.out_refund_no,
+                "refund_userid": r.staff_id,
+                "refund_comment": "",
+                "refund_reqtime": r.time_s,
+                "refund_status": r.refund_status,
+                "refund_fee": r.amount_fen,
+            }
+            for r in refunds
+        ]
+        return row
+
+
+_MCH_ID = "1900000001"
+_MINI_PROGRAM = 15

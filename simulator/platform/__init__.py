@@ -1,0 +1,1 @@
+"""The WeCom side that answers calls: errors, throttling, tokens, welcome codes and the endpoints."""

@@ -1,0 +1,348 @@
+"""The invented day: joins, partings, returns, transfers, sales and refunds, planned from the seed alone. Pure.
+
+Everything the figures have to survive is in it: fifty scans of one code in one second, half adds that are never
+confirmed, both sides deleting, sales before and at the very second of an add, sales that name no payer or no
+collector, several refunds of one order, late ones, and ones whose payment nobody knows.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from simulator.bills import COLLECTION, REFUND, Bill
+from simulator.callbacks import OtherEvent
+from simulator.scenario import Plan
+from simulator.scenario.cast import StaffChoice, customer_id, staff_by_corp
+from simulator.world import MIN_GAP_S, Change, ContactChange, Relationship
+
+SAME_SECOND = 50
+_HALF_TO_CONFIRMED_S = 6
+"""A staff member needs a while to confirm; by then a prompt system has used the half add's welcome code."""
+_REFUND_REJECTED = 6
+_LIVE_ROOM, _MINI_PROGRAM = 2, 15
+
+
+@dataclass(slots=True)
+class _Diary:
+    """The changes of one pair while they are planned; knows what can happen next."""
+
+    corp_id: str
+    staff_id: str
+    customer_id: str
+    end_s: int
+    relationship: Relationship = field(default_factory=Relationship)
+    changes: list[ContactChange] = field(default_factory=list)
+
+    def write(
+        self, time_s: int, change: Change, *, state: str = "", welcome: bool = False, fail_reason: str = ""
+    ) -> bool:
+        """Notes a change; False when it cannot happen then or the day is over."""
+        last = self.relationship.changed_s
+        if time_s > self.end_s or not self.relationship.possible(change) or (last and time_s - last < MIN_GAP_S):
+            return False
+        event = ContactChange(
+            time_s, self.corp_id, self.staff_id, self.customer_id, change, state, welcome, fail_reason
+        )
+        self.relationship.apply(event)
+        self.changes.append(event)
+        return True
+
+    def later(self, rng: random.Random, least_s: int = MIN_GAP_S) -> int:
+        """Some second after the last change; past the end when no time is left."""
+        first = self.relationship.changed_s + least_s
+        return rng.randint(first, self.end_s) if first <= self.end_s else self.end_s + 1
+
+
+def plan_day(
+    *,
+    seed: int,
+    corps: Sequence[str],
+    staff_count: int,
+    customer_count: int,
+    duration_s: int,
+    start_s: int,
+    bill_lag_ms: int,
+) -> Plan:
+    """A day compressed into ``duration_s`` seconds from ``start_s`` on (epoch seconds)."""
+    rng = random.Random(f"{seed}|day")
+    staff = staff_by_corp(rng, corps, staff_count)
+    choice = StaffChoice(rng, staff)
+    end_s = start_s + duration_s
+    diaries: list[_Diary] = []
+    people: list[tuple[str, str]] = []
+    poster_at = start_s + duration_s // 4
+    poster_corp, poster_staff = choice.anybody()
+    for number in range(customer_count):
+        person = customer_id(rng)
+        if number < SAME_SECOND:
+            diary = _Diary(poster_corp, poster_staff, person, end_s)
+            diary.write(poster_at, "add", state="poster-entrance", welcome=True)
+        else:
+            corp_id, staff_id = choice.anybody()
+            diary = _Diary(corp_id, staff_id, person, end_s)
+            if rng.random() >= 0.04:
+                _meet(rng, diary, start_s, duration_s)
+        people.append((diary.corp_id, person))
+        own = [diary, *_go_on(rng, choice, diary)]
+        diaries.extend(own)
+        other = choice.colleague(diary.corp_id, diary.staff_id)
+        if rng.random() < 0.03 and other is not None and other not in {d.staff_id for d in own}:
+            second = _Diary(diary.corp_id, other, person, end_s)
+            _meet(rng, second, start_s, duration_s)
+            diaries.append(second)
+    contacts = sorted(
+        (change for diary in diaries for change in diary.changes),
+        key=lambda c: (c.time_s, c.corp_id, c.customer_id, c.staff_id),
+    )
+    return Plan(
+        scenario="day",
+        seed=seed,
+        corps=tuple(corps),
+        staff=staff,
+        customers={c: frozenset(person for corp_id, person in people if corp_id == c) for c in corps},
+        contacts=tuple(contacts),
+        others=tuple(_others(rng, corps, start_s, duration_s)),
+        bills=tuple(_Till(rng, choice, start_s, end_s, bill_lag_ms).bills(diaries)),
+    )
+
+
+def _meet(rng: random.Random, diary: _Diary, start_s: int, duration_s: int) -> None:
+    """The first acquaintance: at once, or by halves."""
+    time_s = start_s + 1 + int(rng.random() ** 1.3 * duration_s * 0.75)
+    state = _channel(rng)
+    if rng.random() >= 0.10:
+        # One in ten has no code: the console has a welcome of its own for that staff member.
+        diary.write(time_s, "add", state=state, welcome=rng.random() >= 0.10)
+        return
+    diary.write(time_s, "add_half", state=state, welcome=True)
+    fate = rng.random()
+    if fate < 0.55:
+        diary.write(diary.later(rng, _HALF_TO_CONFIRMED_S), "add", state=state, welcome=True)
+    elif fate < 0.70:
+        diary.write(diary.later(rng), "delete_by_customer")
+
+
+def _go_on(rng: random.Random, choice: StaffChoice, diary: _Diary) -> list[_Diary]:
+    """What becomes of friends; a transfer opens the diary of the new owner."""
+    if diary.relationship.status != "friend":
+        return []
+    if rng.random() < 0.05:
+        diary.write(diary.later(rng), "edit")
+    if rng.random() < 0.01:
+        diary.write(diary.later(rng), "archive_consent")
+    fate = rng.random()
+    if fate < 0.09:
+        diary.write(diary.later(rng), "delete_by_customer")
+        if rng.random() < 0.3:
+            diary.write(diary.later(rng), "delete_by_staff")
+    elif fate < 0.13:
+        diary.write(diary.later(rng), "delete_by_staff")
+        if rng.random() < 0.3:
+            diary.write(diary.later(rng), "delete_by_customer")
+    elif fate < 0.16:
+        colleague = choice.colleague(diary.corp_id, diary.staff_id)
+        if colleague is not None:
+            return _transfer(rng, diary, colleague)
+    if diary.relationship.status != "friend" and rng.random() < 0.35:
+        _return(rng, diary)
+    return []
+
+
+def _transfer(rng: random.Random, diary: _Diary, colleague: str) -> list[_Diary]:
+    """On-job inheritance: the old owner loses the customer, the new one gets an add without a code; or it fails."""
+    new = _Diary(diary.corp_id, colleague, diary.customer_id, diary.end_s)
+    time_s = diary.later(rng)
+    if rng.random() < 0.2:
+        reason = rng.choice(("customer_refused", "customer_limit_exceed"))
+        return [new] if new.write(time_s, "transfer_fail", fail_reason=reason) else []
+    if not diary.write(time_s, "delete_by_transfer"):
+        return []
+    new.write(time_s + rng.randint(0, 1), "add")
+    if rng.random() < 0.1:
+        diary.write(diary.later(rng), "delete_by_customer")
+    return [new]
+
+
+def _return(rng: random.Random, diary: _Diary) -> None:
+    """The customer comes back, by another channel, at times only by half; some leave once more."""
+    if rng.random() < 0.15:
+        diary.write(diary.later(rng), "add_half", state=_channel(rng), welcome=True)
+        if rng.random() < 0.6:
+            diary.write(diary.later(rng, _HALF_TO_CONFIRMED_S), "add", welcome=True)
+        return
+    # A relationship that one side kept is taken up again without the greeting.
+    greeted = rng.random() < 0.7
+    diary.write(diary.later(rng), "add", state=_channel(rng) if greeted else "", welcome=greeted)
+    if rng.random() < 0.2:
+        diary.write(diary.later(rng), "delete_by_customer")
+
+
+def _channel(rng: random.Random) -> str:
+    kind = rng.random()
+    if kind < 0.6:
+        return f"store-{rng.randint(1, 40):03d}"
+    if kind < 0.85:
+        return f"parcel-2026-{rng.randint(1, 12):02d}"
+    return rng.choice(("video", "live-room", "acquisition-link", ""))
+
+
+def _others(rng: random.Random, corps: Sequence[str], start_s: int, duration_s: int) -> list[OtherEvent]:
+    """Events that change no relationship, one of them of a kind that does not exist yet."""
+    events = []
+    for number in range(max(4, duration_s // 10)):
+        kind = number % 3
+        if kind == 0:
+            fields = [
+                ("Event", "change_external_tag"),
+                ("Id", f"et{rng.getrandbits(64):016x}"),
+                ("TagType", "tag"),
+                ("ChangeType", rng.choice(("create", "update", "delete"))),
+            ]
+        elif kind == 1:
+            fields = [
+                ("Event", "change_external_chat"),
+                ("ChatId", f"wr{rng.getrandbits(64):016x}"),
+                ("ChangeType", "create"),
+            ]
+        else:
+            fields = [
+                ("Event", "customer_moment_of_the_future"),
+                ("ChangeType", "something_new"),
+                ("Serial", f"{number}"),
+            ]
+        events.append(OtherEvent(start_s + rng.randint(1, duration_s), rng.choice(corps), tuple(fields)))
+    return sorted(events, key=lambda event: (event.time_s, event.corp_id, event.fields))
+
+
+class _Till:
+    """Plans the day's bills."""
+
+    def __init__(self, rng: random.Random, choice: StaffChoice, start_s: int, end_s: int, lag_ms: int) -> None:
+        self._rng = rng
+        self._choice = choice
+        self._start_s = start_s
+        self._end_s = end_s
+        self._lag_ms = lag_ms
+        self._serial = 0
+        self._bills: list[Bill] = []
+
+    def bills(self, diaries: list[_Diary]) -> list[Bill]:
+        """Sales of 40 % of the people met, ownerless orders around the seconds that decide, and refunds."""
+        rng = self._rng
+        for diary in diaries:
+            if rng.random() < 0.4:
+                for _ in range(rng.choice((1, 1, 1, 2, 3))):
+                    self._sale(diary)
+            if diary.changes and rng.random() < 0.06:
+                # At, just before or just after a change: where "owner at pay time" is decided by one second.
+                near = rng.choice(diary.changes).time_s + rng.choice((-1, 0, 0, 0, 1))
+                self._pay(
+                    diary, near, collector="", payer=diary.customer_id, kind=rng.choice((_LIVE_ROOM, _MINI_PROGRAM))
+                )
+        for _ in range(max(2, len(diaries) // 400)):
+            corp_id, staff_id = self._choice.anybody()
+            self._refund_of_unknown(corp_id, rng.choice((staff_id, staff_id, "")))
+        return sorted(self._bills, key=lambda b: (b.time_s, b.corp_id, b.transaction_id))
+
+    def _sale(self, diary: _Diary) -> None:
+        rng = self._rng
+        time_s = rng.randint(self._start_s, self._end_s)
+        collector, payer, kind, hidden = diary.staff_id, diary.customer_id, rng.choice((0, 1, 1, 1, 3, 14)), False
+        fate = rng.random()
+        if fate < 0.08:
+            collector = self._choice.colleague(diary.corp_id, diary.staff_id) or collector
+        elif fate < 0.18:
+            collector, kind = "", rng.choice((_LIVE_ROOM, _MINI_PROGRAM))
+        elif fate < 0.22:
+            payer = ""
+        elif fate < 0.225:
+            collector, payer, kind = "", "", _MINI_PROGRAM
+        elif fate < 0.255:
+            hidden = True
+        self._pay(diary, time_s, collector=collector, payer=payer, kind=kind, hidden=hidden)
+
+    def _pay(self, diary: _Diary, time_s: int, *, collector: str, payer: str, kind: int, hidden: bool = False) -> None:
+        rng = self._rng
+        paid = Bill(
+            corp_id=diary.corp_id,
+            bill_type=COLLECTION,
+            transaction_id=self._number("42"),
+            time_s=time_s,
+            visible_ms=self._visible_ms(time_s),
+            out_trade_no=self._number("T"),
+            amount_fen=int(math.exp(rng.uniform(math.log(900), math.log(90_000)))),
+            payment_type=kind,
+            customer_id=payer,
+            staff_id=collector,
+            hidden=hidden,
+        )
+        self._bills.append(paid)
+        fate = rng.random()
+        if fate < 0.04:
+            self._refund(paid, paid.amount_fen)
+        elif fate < 0.11:
+            self._refund(paid, rng.randint(1, paid.amount_fen))
+        elif fate < 0.14:
+            left = paid.amount_fen
+            for _ in range(rng.randint(2, 4)):
+                part = rng.randint(1, max(1, left // 2))
+                if part <= left:
+                    self._refund(paid, part)
+                    left -= part
+        elif fate < 0.15:
+            self._refund(paid, paid.amount_fen, status=_REFUND_REJECTED)
+
+    def _refund(self, paid: Bill, amount_fen: int, *, status: int = 2) -> None:
+        rng = self._rng
+        # Half of the refunds come late, in the last fifth of the day.
+        late = self._end_s - (self._end_s - self._start_s) // 5
+        first = max(paid.time_s + 1, late) if rng.random() < 0.5 else paid.time_s + 1
+        time_s = rng.randint(first, max(first, self._end_s))
+        refunder = paid.staff_id
+        if refunder and rng.random() < 0.1:
+            refunder = self._choice.colleague(paid.corp_id, refunder) or refunder
+        self._bills.append(
+            Bill(
+                corp_id=paid.corp_id,
+                bill_type=REFUND,
+                transaction_id=self._number("50"),
+                time_s=time_s,
+                visible_ms=self._visible_ms(time_s),
+                out_trade_no=paid.out_trade_no,
+                amount_fen=amount_fen,
+                payment_type=paid.payment_type,
+                customer_id=paid.customer_id,
+                staff_id=refunder,
+                out_refund_no=self._number("R"),
+                refund_status=status,
+                paid_fen=paid.amount_fen,
+                hidden=paid.hidden,
+            )
+        )
+
+    def _refund_of_unknown(self, corp_id: str, staff_id: str) -> None:
+        time_s = self._rng.randint(self._start_s, self._end_s)
+        self._bills.append(
+            Bill(
+                corp_id=corp_id,
+                bill_type=REFUND,
+                transaction_id=self._number("50"),
+                time_s=time_s,
+                visible_ms=self._visible_ms(time_s),
+                out_trade_no=self._number("X"),
+                amount_fen=self._rng.randint(100, 20_000),
+                payment_type=1,
+                staff_id=staff_id,
+                out_refund_no=self._number("R"),
+            )
+        )
+
+    def _number(self, prefix: str) -> str:
+        self._serial += 1
+        return f"{prefix}{self._rng.randrange(10**8):08d}{self._serial:08d}"
+
+    def _visible_ms(self, time_s: int) -> int:
+        return time_s * 1000 + self._rng.randint(0, self._lag_ms)

@@ -1,0 +1,122 @@
+"""Composition root: settings in, a running simulator out."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+
+from simulator.app import Control, Platform, build_app
+from simulator.delivery import Deliverer, DeliveryPolicy
+from simulator.metrics import SimulatorMetrics
+from simulator.scenario import Plan
+from simulator.scenario.day import plan_day
+from simulator.settings import SimulatorSettings
+from simulator.simulation import Planner, Simulation
+from siyu.ops.clock import clock_from, wall_ms, write_segments
+from siyu.ops.corps import load_corps
+from siyu.ops.health import OpsServer
+from siyu.ops.logging import get_logger
+
+
+def planner(settings: SimulatorSettings, corps: tuple[str, ...]) -> tuple[Planner, int]:
+    """The scenario the settings ask for, and where its business time begins (epoch ms)."""
+    lag_ms = round(settings.bill_lag_seconds * 1000)
+
+    def day(start_s: int) -> Plan:
+        return plan_day(
+            seed=settings.seed,
+            corps=corps,
+            staff_count=settings.staff,
+            customer_count=settings.customers,
+            duration_s=settings.duration_seconds,
+            start_s=start_s,
+            bill_lag_ms=lag_ms,
+        )
+
+    return day, wall_ms()
+
+
+def open_clock_file(path: Path | None, business_ms: int) -> None:
+    """Creates the clock file, ×1 from now, unless whoever started the demo did."""
+    if path is not None and not path.exists():
+        write_segments(path, [{"wall_ms": wall_ms(), "business_ms": business_ms, "rate": 1.0}])
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """The process's own signal handlers stop everything in order; uvicorn's would end only the server."""
+        yield
+
+
+async def serve(settings: SimulatorSettings, stop: asyncio.Event) -> int:
+    """Runs until ``stop``; returns the exit status. A scenario that breaks ends the process with 1."""
+    log = get_logger()
+    corps = load_corps(settings.corps)
+    make_plan, begins_ms = planner(settings, tuple(corps))
+    open_clock_file(settings.clock_file, begins_ms)
+    metrics = SimulatorMetrics()
+    deliverer = Deliverer(
+        base_url=settings.callback_base,
+        corps=corps,
+        metrics=metrics,
+        policy=DeliveryPolicy(
+            seed=settings.seed,
+            duplicate_share=settings.duplicate_share,
+            shuffle_s=settings.shuffle_seconds,
+            timeout_s=settings.delivery_timeout_seconds,
+            total=settings.delivery_total,
+            retry_s=settings.retry_seconds,
+            concurrency=settings.delivery_concurrency,
+        ),
+    )
+    simulation = Simulation(settings, plan=make_plan, clock=clock_from(settings.clock_file), deliverer=deliverer)
+    platform = Platform(settings, corps, simulation, metrics)
+    control = Control(platform, simulation)
+    listener = socket.create_server((settings.host, settings.port))
+    server = _Server(
+        uvicorn.Config(
+            build_app(platform, control), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=3
+        )
+    )
+    serving = asyncio.create_task(server.serve([listener]))
+    ops = OpsServer(
+        settings.metrics_host,
+        settings.metrics_port,
+        registry=metrics.registry,
+        live=lambda: None,
+        ready=lambda: None if server.started else "not listening yet",
+    )
+    log.info("simulator listens", host=settings.host, port=listener.getsockname()[1])
+    if settings.autostart:
+        control.begin()
+    stopping = asyncio.create_task(stop.wait())
+    status = 0
+    try:
+        begun = asyncio.create_task(control.begun.wait())
+        await asyncio.wait({serving, stopping, begun}, return_when=asyncio.FIRST_COMPLETED)
+        begun.cancel()
+        if control.playing is not None:
+            await asyncio.wait({serving, stopping, control.playing}, return_when=asyncio.FIRST_COMPLETED)
+            if control.playing.done() and (error := control.playing.exception()) is not None:
+                log.error("scenario broke", exc_info=error)
+                status = 1
+        if status == 0:
+            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if serving.done() and not stop.is_set():
+            log.error("server ended", reason="server_ended")
+            status = 1
+    finally:
+        stopping.cancel()
+        if control.playing is not None:
+            control.playing.cancel()
+        await deliverer.close()
+        server.should_exit = True
+        await asyncio.wait({serving})
+        ops.close()
+    return status
