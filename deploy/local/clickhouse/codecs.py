@@ -1,8 +1,8 @@
 """Compressed bodies, a piece at a time: nothing is ever unpacked as a whole."""
 
 import zlib
-from collections.abc import Iterable, Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
 
 import lz4.frame
 from backports import zstd
@@ -57,17 +57,9 @@ def decompressed(pieces: Iterable[bytes], encoding: str) -> Iterator[bytes]:
         raise ClickHouseException(Code.INCORRECT_DATA, f"Cannot decompress the {encoding} body: {broken}") from broken
 
 
-class _Frame(Protocol):
-    eof: bool
-    needs_input: bool
-    unused_data: bytes | None
-
-    def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
-
-
-def _framed(pieces: Iterable[bytes], frame: type[_Frame]) -> Iterator[bytes]:
+def _framed(pieces: Iterable[bytes], frame: Callable[[], Any]) -> Iterator[bytes]:
     """Frames one after the other are one content, as the formats define."""
-    current: _Frame | None = None
+    current = None
     for piece in pieces:
         data = piece
         while data or (current is not None and not current.eof and not current.needs_input):

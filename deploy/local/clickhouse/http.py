@@ -161,7 +161,7 @@ class HttpInterface:
             log.info("%s %s %.0f ms %d rows code %d", request.method, told.kind, spent, told.rows, told.code)
 
     async def _answer(self, request: Request, asked: Asked, send: Send, told: "_Told") -> None:
-        with SpooledTemporaryFile(max_size=IN_MEMORY, dir=self._spool) as body:
+        with SpooledTemporaryFile(max_size=IN_MEMORY, dir=str(self._spool)) as body:
             size = 0
             async for piece in request.stream():
                 size += len(piece)
