@@ -37,7 +37,7 @@ _RANKS: dict[str, int] = {
     "delete_by_staff": _DELETE_BY_STAFF,
     "delete_by_transfer": _DELETE_BY_TRANSFER,
 }
-_WITHOUT_EFFECT = frozenset({"edit", "transfer_fail", "archive_consent"})
+CHANGES_WITHOUT_EFFECT = frozenset({"edit", "transfer_fail", "archive_consent"})
 _ENDED_BY = {_DELETE_BY_CUSTOMER: "customer", _DELETE_BY_STAFF: "staff", _DELETE_BY_TRANSFER: "transfer"}
 _LAST_TIME_MS = 253_402_272_000_000
 """Begin of 10000-01-01 in Shanghai: a later time has no business day."""
@@ -237,7 +237,7 @@ def _with_event(relationship: Relationship, event: ContactEvent) -> Relationship
     stamps, channels = relationship.stamps, relationship.channels
     rank = _RANKS.get(event.change)
     if rank is None:
-        if event.change not in _WITHOUT_EFFECT:
+        if event.change not in CHANGES_WITHOUT_EFFECT:
             raise ValueError("unknown change of a contact event")
         if stamps or event.event_time_ms <= relationship.noted_ms:
             return relationship
