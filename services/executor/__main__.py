@@ -1,0 +1,10 @@
+"""``python -m services.executor``: settings, then run until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import sys
+
+from services.executor.service import run
+from services.executor.settings import ExecutorSettings
+
+sys.exit(run(ExecutorSettings()))

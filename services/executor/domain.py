@@ -1,0 +1,178 @@
+"""What becomes of an action: decided here alone, from the action, what happened to it so far, and the error table.
+
+Whatever happens, an action ends in exactly one of the closed set of ends, and nothing that may have been carried out is
+repeated unless a repeat is harmless: every endpoint that gets past :func:`refusal` is repeat-safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from siyu.events import Action, ActionStatus
+from siyu.wecom.client import Endpoint
+from siyu.wecom.errors import ErrorTable
+
+_TRANSPORT_DELAY_MS = 250
+_TRANSPORT_DELAY_MAX_MS = 5_000
+
+DETAILS: dict[str, str] = {
+    "ok": "WeCom accepted it",
+    "already_welcomed": "41051: the welcome had been delivered, or the chat had started",
+    "already_sent": "95033: the message with this id had been sent",
+    "code_expired": "41050: the welcome code was no longer valid",
+    "deadline_passed": "the deadline passed before a call succeeded",
+    "held_too_long": "no deadline, and it could not be called within the lane's longest hold",
+    "not_before_too_far": "not_before lies further ahead than this lane holds actions",
+    "endpoint_not_allowed": "not a documented endpoint",
+    "needs_ledger": "every call makes something new, so it must not run before calls are recorded ahead of time",
+    "corp_unknown": "the corps file does not name the corp",
+    "payload_malformed": "the payload is not a JSON object",
+    "refused": "WeCom refused this item for good",
+    "not_a_customer": "84061: there is no such relationship",
+    "restart_paging": "the paging cursor is no longer valid",
+    "retries_used_up": "WeCom was busy, or refused for concurrency, at every try",
+    "token_refused": "WeCom refused the renewed token too",
+    "token_unavailable": "gettoken refused our secret or our address",
+    "fix_needed": "a bug or a wrong configuration",
+    "human_needed": "an administrator has to act",
+    "unknown_errcode": "WeCom answered with a code that is not documented",
+    "outcome_unknown": "a write may or may not have happened; no answer came before the deadline",
+    "response_too_large": "the answer is larger than an outcome may be",
+    "internal_error": "a bug in the executor; the log has its place",
+}
+"""Every value of ``ActionOutcome.detail``."""
+
+
+class Attempts(msgspec.Struct, frozen=True):
+    """What happened to an action so far."""
+
+    calls: int = 0
+    errcode: int = 0
+    """Of the last answer."""
+    tries: int = 0
+    """Calls that ended under retry or slow."""
+    transport_failures: int = 0
+    token_renewed: bool = False
+    grown_up: bool = False
+    """The one extra try of a young action is used."""
+    in_doubt: bool = False
+    """A call went out without an answer, and no later answer has settled it."""
+
+
+@dataclass(frozen=True)
+class End:
+    """The action is over."""
+
+    status: ActionStatus
+    detail: str
+
+
+@dataclass(frozen=True)
+class Again:
+    """Call again after ``delay_ms`` of wall time, unless the deadline comes first."""
+
+    delay_ms: int
+
+
+@dataclass(frozen=True)
+class RenewToken:
+    """The token that was used is dead; call again with another."""
+
+
+@dataclass(frozen=True)
+class Freeze:
+    """Nobody may call this scope for ``wait_ms`` (0: until its window ends); then call again."""
+
+    wait_ms: int
+
+
+@dataclass(frozen=True)
+class SlowDown:
+    """Fewer calls at the same time in this scope; call again after ``delay_ms``."""
+
+    delay_ms: int
+
+
+Decision = End | Again | RenewToken | Freeze | SlowDown
+
+
+def refusal(
+    action: Action, endpoints: Mapping[str, Endpoint], corps: Collection[str], hold_ms: int, now_ms: int
+) -> End | None:
+    """Why an action can never be called, or None."""
+    endpoint = endpoints.get(action.endpoint)
+    if endpoint is None:
+        return End("rejected", "endpoint_not_allowed")
+    if not endpoint.repeat_safe:
+        return End("failed", "needs_ledger")
+    if action.corp_id not in corps:
+        return End("rejected", "corp_unknown")
+    try:
+        msgspec.json.decode(action.payload, type=dict[str, object])
+    except msgspec.MsgspecError:
+        return End("rejected", "payload_malformed")
+    if action.not_before_ms - now_ms > hold_ms and not is_late(action, now_ms):
+        return End("failed", "not_before_too_far")
+    return None
+
+
+def is_late(action: Action, now_ms: int) -> bool:
+    """Whether the call must not start any more (business time)."""
+    return 0 < action.deadline_ms < now_ms
+
+
+def gave_up(attempts: Attempts, effect: Literal["read", "write"], *, held: bool) -> End:
+    """The end of an action whose time is over; ``held``: the lane's longest hold, not the deadline."""
+    if attempts.in_doubt and effect == "write":
+        return End("failed", "outcome_unknown")
+    return End("expired", "held_too_long" if held else "deadline_passed")
+
+
+def answered(
+    action: Action, attempts: Attempts, errcode: int, table: ErrorTable, now_ms: int, jitter: float
+) -> tuple[Attempts, Decision]:
+    """WeCom answered. ``jitter`` in [0, 1) spreads those who were refused together."""
+    doubted = attempts.in_doubt
+    attempts = msgspec.structs.replace(attempts, calls=attempts.calls + 1, errcode=errcode, in_doubt=False)
+    rule = table.rule(errcode, action.endpoint)
+    end = End(rule.status, rule.detail)
+    match rule.action:
+        case "ok":
+            return attempts, End("done", "ok")
+        case "token":
+            if attempts.token_renewed:
+                return attempts, end
+            return msgspec.structs.replace(attempts, token_renewed=True, in_doubt=doubted), RenewToken()
+        case "retry" | "slow":
+            attempts = msgspec.structs.replace(attempts, tries=attempts.tries + 1, in_doubt=doubted)
+            if attempts.tries >= rule.tries and not rule.until_deadline:
+                return attempts, End("failed", "outcome_unknown") if doubted else end
+            if rule.action == "slow":
+                return attempts, SlowDown(rule.delay_ms + int(jitter * (rule.delay_max_ms - rule.delay_ms)))
+            return attempts, Again(rule.delay_ms if rule.until_deadline else rule.delay_ms << (attempts.tries - 1))
+        case "wait":
+            return msgspec.structs.replace(attempts, in_doubt=doubted), Freeze(rule.wait_ms)
+        case "state" if now_ms - action.created_ms < rule.young_ms and not attempts.grown_up:
+            return msgspec.structs.replace(attempts, grown_up=True, in_doubt=doubted), Again(rule.delay_ms)
+        case _:
+            # An earlier call without an answer may have used the code up: then "expired" proves nothing.
+            if doubted and end.status == "expired":
+                return attempts, End("failed", "outcome_unknown")
+            return attempts, end
+
+
+def unanswered(attempts: Attempts, *, sent: bool, jitter: float) -> tuple[Attempts, Decision]:
+    """No usable answer; ``sent``: the request may have been carried out. Repeat-safe, so: again, until the deadline."""
+    failures = attempts.transport_failures
+    delay = min(_TRANSPORT_DELAY_MAX_MS, _TRANSPORT_DELAY_MS << min(failures, 10))
+    attempts = msgspec.structs.replace(
+        attempts,
+        calls=attempts.calls + (1 if sent else 0),
+        transport_failures=failures + 1,
+        in_doubt=attempts.in_doubt or sent,
+    )
+    return attempts, Again(int(delay * (0.5 + jitter / 2)))
