@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from simulator.server import serve
+from simulator.retail_data import RetailDataError
+from simulator.server import SettingsError, serve
 from simulator.settings import SimulatorSettings
 from siyu.ops.clock import ClockError
 from siyu.ops.corps import CorpsError
@@ -28,7 +29,7 @@ def main() -> int:
 
     try:
         return asyncio.run(run())
-    except (CorpsError, ClockError, OSError) as error:
+    except (CorpsError, ClockError, RetailDataError, SettingsError, OSError) as error:
         sys.stderr.write(f"simulator: {error}\n")
         return 1
 

@@ -13,8 +13,10 @@ import uvicorn
 from simulator.app import Control, Platform, build_app
 from simulator.delivery import Deliverer, DeliveryPolicy
 from simulator.metrics import SimulatorMetrics
+from simulator.retail_data import read_history
 from simulator.scenario import Plan
 from simulator.scenario.day import plan_day
+from simulator.scenario.retail import opening_s, plan_retail
 from simulator.settings import SimulatorSettings
 from simulator.simulation import Planner, Simulation
 from siyu.ops.clock import clock_from, wall_ms, write_segments
@@ -23,9 +25,31 @@ from siyu.ops.health import OpsServer
 from siyu.ops.logging import get_logger
 
 
+class SettingsError(ValueError):
+    """Settings that do not go together."""
+
+
 def planner(settings: SimulatorSettings, corps: tuple[str, ...]) -> tuple[Planner, int]:
     """The scenario the settings ask for, and where its business time begins (epoch ms)."""
     lag_ms = round(settings.bill_lag_seconds * 1000)
+
+    if settings.data is not None:
+        if settings.clock_file is None:
+            raise SettingsError("SIYU_SIM_DATA replays another time: name a clock file in SIYU_CLOCK_FILE")
+        history = read_history(settings.data)
+
+        def retail(start_s: int) -> Plan:
+            return plan_retail(
+                history,
+                seed=settings.seed,
+                corps=corps,
+                staff_count=settings.staff,
+                join_s=settings.join_seconds,
+                start_s=start_s,
+                bill_lag_ms=lag_ms,
+            )
+
+        return retail, opening_s(history) * 1000
 
     def day(start_s: int) -> Plan:
         return plan_day(

@@ -82,5 +82,5 @@ class Welcomes:
         return sum(w.sent for w in self.issued)
 
     def settled(self, now_ms: int) -> bool:
-        """Whether nothing can change any more: every code was used or is too old."""
-        return all(w.sent or now_ms > w.expires_ms for w in self.issued)
+        """Whether nothing can change any more: every code was used, is of no use any more, or is too old."""
+        return all(w.sent or w.event.pair in self._greeted or now_ms > w.expires_ms for w in self.issued)

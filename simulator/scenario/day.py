@@ -10,50 +10,15 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from simulator.bills import COLLECTION, REFUND, Bill
 from simulator.callbacks import OtherEvent
 from simulator.scenario import Plan
 from simulator.scenario.cast import StaffChoice, customer_id, staff_by_corp
-from simulator.world import MIN_GAP_S, Change, ContactChange, Relationship
+from simulator.scenario.diary import HALF_TO_CONFIRMED_S, SAME_SECOND, Diary
 
-SAME_SECOND = 50
-_HALF_TO_CONFIRMED_S = 6
-"""A staff member needs a while to confirm; by then a prompt system has used the half add's welcome code."""
 _REFUND_REJECTED = 6
 _LIVE_ROOM, _MINI_PROGRAM = 2, 15
-
-
-@dataclass(slots=True)
-class _Diary:
-    """The changes of one pair while they are planned; knows what can happen next."""
-
-    corp_id: str
-    staff_id: str
-    customer_id: str
-    end_s: int
-    relationship: Relationship = field(default_factory=Relationship)
-    changes: list[ContactChange] = field(default_factory=list)
-
-    def write(
-        self, time_s: int, change: Change, *, state: str = "", welcome: bool = False, fail_reason: str = ""
-    ) -> bool:
-        """Notes a change; False when it cannot happen then or the day is over."""
-        last = self.relationship.changed_s
-        if time_s > self.end_s or not self.relationship.possible(change) or (last and time_s - last < MIN_GAP_S):
-            return False
-        event = ContactChange(
-            time_s, self.corp_id, self.staff_id, self.customer_id, change, state, welcome, fail_reason
-        )
-        self.relationship.apply(event)
-        self.changes.append(event)
-        return True
-
-    def later(self, rng: random.Random, least_s: int = MIN_GAP_S) -> int:
-        """Some second after the last change; past the end when no time is left."""
-        first = self.relationship.changed_s + least_s
-        return rng.randint(first, self.end_s) if first <= self.end_s else self.end_s + 1
 
 
 def plan_day(
@@ -71,18 +36,18 @@ def plan_day(
     staff = staff_by_corp(rng, corps, staff_count)
     choice = StaffChoice(rng, staff)
     end_s = start_s + duration_s
-    diaries: list[_Diary] = []
+    diaries: list[Diary] = []
     people: list[tuple[str, str]] = []
     poster_at = start_s + duration_s // 4
     poster_corp, poster_staff = choice.anybody()
     for number in range(customer_count):
         person = customer_id(rng)
         if number < SAME_SECOND:
-            diary = _Diary(poster_corp, poster_staff, person, end_s)
+            diary = Diary(poster_corp, poster_staff, person, end_s)
             diary.write(poster_at, "add", state="poster-entrance", welcome=True)
         else:
             corp_id, staff_id = choice.anybody()
-            diary = _Diary(corp_id, staff_id, person, end_s)
+            diary = Diary(corp_id, staff_id, person, end_s)
             if rng.random() >= 0.04:
                 _meet(rng, diary, start_s, duration_s)
         people.append((diary.corp_id, person))
@@ -90,7 +55,7 @@ def plan_day(
         diaries.extend(own)
         other = choice.colleague(diary.corp_id, diary.staff_id)
         if rng.random() < 0.03 and other is not None and other not in {d.staff_id for d in own}:
-            second = _Diary(diary.corp_id, other, person, end_s)
+            second = Diary(diary.corp_id, other, person, end_s)
             _meet(rng, second, start_s, duration_s)
             diaries.append(second)
     contacts = sorted(
@@ -109,7 +74,7 @@ def plan_day(
     )
 
 
-def _meet(rng: random.Random, diary: _Diary, start_s: int, duration_s: int) -> None:
+def _meet(rng: random.Random, diary: Diary, start_s: int, duration_s: int) -> None:
     """The first acquaintance: at once, or by halves."""
     time_s = start_s + 1 + int(rng.random() ** 1.3 * duration_s * 0.75)
     state = _channel(rng)
@@ -120,12 +85,12 @@ def _meet(rng: random.Random, diary: _Diary, start_s: int, duration_s: int) -> N
     diary.write(time_s, "add_half", state=state, welcome=True)
     fate = rng.random()
     if fate < 0.55:
-        diary.write(diary.later(rng, _HALF_TO_CONFIRMED_S), "add", state=state, welcome=True)
+        diary.write(diary.later(rng, HALF_TO_CONFIRMED_S), "add", state=state, welcome=True)
     elif fate < 0.70:
         diary.write(diary.later(rng), "delete_by_customer")
 
 
-def _go_on(rng: random.Random, choice: StaffChoice, diary: _Diary) -> list[_Diary]:
+def _go_on(rng: random.Random, choice: StaffChoice, diary: Diary) -> list[Diary]:
     """What becomes of friends; a transfer opens the diary of the new owner."""
     if diary.relationship.status != "friend":
         return []
@@ -151,9 +116,9 @@ def _go_on(rng: random.Random, choice: StaffChoice, diary: _Diary) -> list[_Diar
     return []
 
 
-def _transfer(rng: random.Random, diary: _Diary, colleague: str) -> list[_Diary]:
+def _transfer(rng: random.Random, diary: Diary, colleague: str) -> list[Diary]:
     """On-job inheritance: the old owner loses the customer, the new one gets an add without a code; or it fails."""
-    new = _Diary(diary.corp_id, colleague, diary.customer_id, diary.end_s)
+    new = Diary(diary.corp_id, colleague, diary.customer_id, diary.end_s)
     time_s = diary.later(rng)
     if rng.random() < 0.2:
         reason = rng.choice(("customer_refused", "customer_limit_exceed"))
@@ -166,12 +131,12 @@ def _transfer(rng: random.Random, diary: _Diary, colleague: str) -> list[_Diary]
     return [new]
 
 
-def _return(rng: random.Random, diary: _Diary) -> None:
+def _return(rng: random.Random, diary: Diary) -> None:
     """The customer comes back, by another channel, at times only by half; some leave once more."""
     if rng.random() < 0.15:
         diary.write(diary.later(rng), "add_half", state=_channel(rng), welcome=True)
         if rng.random() < 0.6:
-            diary.write(diary.later(rng, _HALF_TO_CONFIRMED_S), "add", welcome=True)
+            diary.write(diary.later(rng, HALF_TO_CONFIRMED_S), "add", welcome=True)
         return
     # A relationship that one side kept is taken up again without the greeting.
     greeted = rng.random() < 0.7
@@ -229,7 +194,7 @@ class _Till:
         self._serial = 0
         self._bills: list[Bill] = []
 
-    def bills(self, diaries: list[_Diary]) -> list[Bill]:
+    def bills(self, diaries: list[Diary]) -> list[Bill]:
         """Sales of 40 % of the people met, ownerless orders around the seconds that decide, and refunds."""
         rng = self._rng
         for diary in diaries:
@@ -247,7 +212,7 @@ class _Till:
             self._refund_of_unknown(corp_id, rng.choice((staff_id, staff_id, "")))
         return sorted(self._bills, key=lambda b: (b.time_s, b.corp_id, b.transaction_id))
 
-    def _sale(self, diary: _Diary) -> None:
+    def _sale(self, diary: Diary) -> None:
         rng = self._rng
         time_s = rng.randint(self._start_s, self._end_s)
         collector, payer, kind, hidden = diary.staff_id, diary.customer_id, rng.choice((0, 1, 1, 1, 3, 14)), False
@@ -264,7 +229,7 @@ class _Till:
             hidden = True
         self._pay(diary, time_s, collector=collector, payer=payer, kind=kind, hidden=hidden)
 
-    def _pay(self, diary: _Diary, time_s: int, *, collector: str, payer: str, kind: int, hidden: bool = False) -> None:
+    def _pay(self, diary: Diary, time_s: int, *, collector: str, payer: str, kind: int, hidden: bool = False) -> None:
         rng = self._rng
         paid = Bill(
             corp_id=diary.corp_id,
