@@ -10,7 +10,8 @@ Rules (they are what the audit of a replay computes again from the file):
 * **Cancellation** (number begins with ``C``): each line with a negative amount is money back for one item (StockCode,
   exactly as written). It is taken from the customer's latest earlier invoice that holds the item and has something of
   that item's amount left; then from the next earlier one; what remains is a refund without a known payment. *Earlier*
-  is by (time, place in the file). A line of 0 is skipped as ``zero_cancellation``, above 0 as ``positive_cancellation``.
+  is by (time, place in the file). A line of 0 is skipped as ``zero_cancellation``, one above 0 as
+  ``positive_cancellation``.
 * Cancellations without a customer id are refunds without a known payment.
 * ``A…`` is a bad-debt adjustment: skipped as ``bad_debt``. Any other number: ``other_kind``. A line that cannot be
   read (missing field, bad number or date): ``malformed``, by its line number.
@@ -100,10 +101,18 @@ class History:
     retail_ids: list[str] = field(default_factory=list)
     """Every customer of the file, sorted; also those all of whose documents were skipped."""
 
+    def _times(self) -> list[int]:
+        return [invoice.time_s for invoice in self.invoices] + [refund.time_s for refund in self.refunds]
+
     @property
     def first_s(self) -> int:
         """Time of the first payment or refund."""
-        return min(x.time_s for x in [*self.invoices, *self.refunds])
+        return min(self._times())
+
+    @property
+    def last_s(self) -> int:
+        """Time of the last payment or refund."""
+        return max(self._times())
 
 
 def read_history(path: Path) -> History:

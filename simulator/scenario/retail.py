@@ -59,7 +59,7 @@ def plan_retail(
     rng = random.Random(f"{seed}|retail")
     staff = staff_by_corp(rng, corps, staff_count)
     choice = StaffChoice(rng, staff)
-    last_s = max(x.time_s for x in [*history.invoices, *history.refunds])
+    last_s = history.last_s
 
     retail_ids = list(history.retail_ids)
     rng.shuffle(retail_ids)
