@@ -1,0 +1,76 @@
+"""Welcomes: every distinct event that carries a welcome code must have led to exactly one action, with a known end."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+
+from siyu.audit.model import Contact, Key, Row
+from siyu.audit.report import Difference, Section
+from siyu.audit.warehouse import Found
+
+ENDS = frozenset({"done", "already_done", "expired", "rejected", "failed"})
+SENT = frozenset({"done", "already_done"})
+
+
+def check_welcomes(contacts: Iterable[Contact], outcomes: Found) -> Section:
+    """Each welcome code against the outcomes, by corp, staff member, customer and triggering event."""
+    expected = {(c.corp_id, c.staff_id, c.customer_id, c.event_id): c for c in contacts if c.welcome_code}
+    section = Section("actions", "raw", expected=len(expected))
+    ends: dict[Key, list[Row]] = defaultdict(list)
+    for (corp_id, action_id), row in outcomes:
+        problem = _problem(row)
+        if problem:
+            section.add(Difference("different", problem, (corp_id, action_id)))
+        if row["lane"] == "welcome":
+            section.found += 1
+            ends[corp_id, row["staff_id"], row["customer_id"], row["caused_by"]].append(row)
+    for key, rows in ends.items():
+        if key not in expected:
+            for _ in rows:
+                section.add(Difference("double", "a welcome that no welcome code explains", key))
+        for _ in rows[1:] if key in expected else ():
+            section.add(Difference("double", "a second welcome for one welcome code", key))
+    for key in expected.keys() - ends.keys():
+        section.add(Difference("lost", "no outcome for this welcome code", key))
+    return section
+
+
+def _problem(row: Row) -> str:
+    if row["status"] not in ENDS:
+        return "an end that is none of the closed set"
+    if row["status"] not in SENT and not row["detail"] and not row["errcode"]:
+        return "an action that was not carried out, without a reason"
+    return ""
+
+
+def welcome_ends(outcomes: Found) -> dict[str, int]:
+    """How many welcomes ended how; those not sent by reason."""
+    counts: Counter[str] = Counter()
+    for _, row in outcomes:
+        if row["lane"] == "welcome":
+            status = row["status"]
+            reason = row["detail"] or (f"errcode {row['errcode']}" if row["errcode"] else "")
+            counts[status if status in SENT or not reason else f"{status} ({reason})"] += 1
+    return dict(sorted(counts.items()))
+
+
+def busiest_second(contacts: Iterable[Contact], pairs: set[Key], outcomes: Found) -> Row:
+    """The most customers that scanned one code in one second, and what became of them."""
+    scans: dict[tuple[str, str, int], set[tuple[str, str, str]]] = defaultdict(set)
+    for c in contacts:
+        if c.change == "add" and c.state:
+            scans[c.corp_id, c.state, c.time_ms].add((c.staff_id, c.customer_id, c.event_id))
+    if not scans:
+        return {}
+    (corp_id, _, _), most = max(scans.items(), key=lambda item: (len(item[1]), item[0]))
+    welcomed = {
+        (row["staff_id"], row["customer_id"], row["caused_by"])
+        for (corp, _), row in outcomes
+        if corp == corp_id and row["lane"] == "welcome" and row["status"] in SENT
+    }
+    return {
+        "scans": len(most),
+        "relationships": sum((corp_id, staff_id, customer_id) in pairs for staff_id, customer_id, _ in most),
+        "welcomes": len(most & welcomed),
+    }
