@@ -16,12 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import (
-    FencedInstanceIdError,
-    InvalidProducerEpoch,
-    KafkaError,
-    ProducerFenced,
-)
+from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
 from aiokafka.structs import ConsumerRecord
 
 from services.executor.lanes import Lane
@@ -98,10 +93,17 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             if not await self._until(stop, self._start_producer) or not await self._until(stop, self._start_consumer):
                 return
             while not stop.is_set():
-                await self._turn()
+                try:
+                    await self._turn()
+                except KafkaError as error:
+                    # What reading raises is not transient: aiokafka has given up. A new consumer starts clean.
+                    self._kafka_fails = True
+                    self._log.warning("kafka_read_failed", error=type(error).__name__, retry_in_seconds=_RETRY_SECONDS)
+                    await self._drain(list(self._windows))
+                    await self._close(self._consumer)
+                    if not await self._until(stop, self._start_consumer):
+                        break
             await self._drain(list(self._windows))
-        except FencedInstanceIdError:
-            raise Fenced(f"another process runs as {self._member}") from None
         finally:
             for window in self._windows.values():
                 window.abort()
@@ -111,18 +113,10 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _turn(self) -> None:
         assert self._consumer is not None
         self._balance()
-        try:
-            room = [self.lane.window - len(window) for tp, window in self._windows.items() if tp not in self._paused]
-            batches = await self._consumer.getmany(
-                timeout_ms=_POLL_MS, max_records=max(1, min(room, default=self.lane.window))
-            )
-        except FencedInstanceIdError:
-            raise
-        except KafkaError as error:
-            self._kafka_fails = True
-            self._log.warning("kafka_read_failed", error=type(error).__name__, retry_in_seconds=_RETRY_SECONDS)
-            await asyncio.sleep(_RETRY_SECONDS)
-            return
+        room = [self.lane.window - len(window) for tp, window in self._windows.items() if tp not in self._paused]
+        batches = await self._consumer.getmany(
+            timeout_ms=_POLL_MS, max_records=max(1, min(room, default=self.lane.window))
+        )
         self._kafka_fails = False
         for partition, records in batches.items():
             window = self._windows.setdefault(partition, PartitionWindow())

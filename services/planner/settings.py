@@ -1,0 +1,13 @@
+"""What the planner can be told from outside: ``SIYU_<FIELD>``."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from siyu.ops.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """The common settings, with the planner's port."""
+
+    metrics_port: int = Field(9104, ge=0, le=65535, description="Port of /livez, /readyz and /metrics; 0: any free one")
