@@ -165,12 +165,11 @@ class _Finishes:
         older = bisect_left(range(size), at, key=lambda i: self._times[(self._head + i) % size])
         return size - older
 
-    def resized(self, capacity: int) -> _Finishes:
-        """The newest ``capacity`` of them."""
-        ordered = self._times[self._head :] + self._times[: self._head]
-        ring = _Finishes(capacity)
-        ring._times = ordered[-capacity:]
-        return ring
+    def grow(self, capacity: int) -> None:
+        """Room for more; never less, for a lowered limit may be raised again while its calls still count."""
+        self._times = self._times[self._head :] + self._times[: self._head]
+        self._head = 0
+        self._capacity = max(self._capacity, capacity)
 
 
 class ScopeLimiter:
@@ -259,7 +258,7 @@ class ScopeLimiter:
 
     def change(self, limits: ScopeLimits) -> None:
         """New limits from now on; what was used stays used."""
-        self._finishes = self._finishes.resized(max(w.limit for w in limits.windows))
+        self._finishes.grow(max(w.limit for w in limits.windows))
         if self._slowed_ns is None or self.concurrency >= limits.concurrency:
             self.concurrency, self._slowed_ns = limits.concurrency, None
         self._freeze_level = min(self._freeze_level, len(limits.windows) - 1)
@@ -349,21 +348,26 @@ class Limiter:
         return {name: entry.core.usage(now) for name, entry in self._scopes.items()}
 
     def _scope(self, name: str) -> _Scope:
-        if self._next_change_ms is not None and self._wall() >= self._next_change_ms:
-            now = self._wall()
-            self._limits = self._registry.at(now)
-            self._next_change_ms = self._registry.next_change_ms(now)
-            for entry in self._scopes.values():
-                entry.core.change(self._limits)
+        self._apply_changes()
         found = self._scopes.get(name)
         if found is None:
             found = self._scopes[name] = _Scope(self._limits)
         return found
 
+    def _apply_changes(self) -> None:
+        if self._next_change_ms is None or self._wall() < self._next_change_ms:
+            return
+        now = self._wall()
+        self._limits = self._registry.at(now)
+        self._next_change_ms = self._registry.next_change_ms(now)
+        for entry in self._scopes.values():
+            entry.core.change(self._limits)
+
     async def _pump(self, entry: _Scope) -> None:
         next_scan = 0
         while entry.waiting:
             entry.wake.clear()
+            self._apply_changes()
             now = self._monotonic_ns()
             if now >= next_scan:
                 # Everybody who gave up goes, wherever in the queue: an expired action must not wait for a slot.
