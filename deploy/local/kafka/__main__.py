@@ -3,7 +3,6 @@
 import argparse
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from deploy.local.kafka.broker import LocalKafka
 from deploy.local.kafka.jars import DEFAULT_CACHE, kafka_version, require_java, resolve_jars
 
 WATCH_S = 0.5
+STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 def main() -> int:
@@ -32,9 +32,8 @@ def main() -> int:
             return 1
         return 0
 
-    stopping = threading.Event()
-    for signal_number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signal_number, lambda *_: stopping.set())
+    for number in STOPPING:
+        signal.signal(number, _stop)
 
     kafka = LocalKafka(
         asked.data_dir, asked.port, asked.controller_port, asked.host, cache_dir=asked.cache_dir.expanduser()
@@ -44,16 +43,22 @@ def main() -> int:
         kafka.start()
         kafka.wait_ready()
         print(f"Kafka {kafka_version()} ready on {kafka.bootstrap} in {time.monotonic() - began:.1f} s", flush=True)
-        while not stopping.wait(WATCH_S):
-            if kafka.exit_status is not None:
-                print(f"Kafka ended by itself with status {kafka.exit_status}; see {kafka.log_file}", file=sys.stderr)
-                return 1
+        while kafka.exit_status is None:
+            time.sleep(WATCH_S)
+        print(f"Kafka ended by itself with status {kafka.exit_status}; see {kafka.log_file}", file=sys.stderr)
+        return 1
     except LocalStackError as refused:
         print(refused, file=sys.stderr)
         return 1
     finally:
         kafka.stop()
-    return 0
+
+
+def _stop(*_: object) -> None:
+    """Leave by way of `finally`, also in the middle of a start; what comes after the first signal is not heard."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(0)
 
 
 if __name__ == "__main__":

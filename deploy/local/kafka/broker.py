@@ -3,11 +3,13 @@
 The data folder belongs to one running broker. The Java process dies with the Python process that started it.
 """
 
+import fcntl
 import subprocess
 import time
 import uuid
 from base64 import urlsafe_b64encode
 from pathlib import Path
+from typing import IO
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -105,16 +107,17 @@ class LocalKafka:
     def start(self) -> None:
         """Start the broker; `wait_ready` then waits for it. Starting a running one is refused.
 
-        Raises PortTaken, MissingPrerequisite or StartFailed.
+        Raises PortTaken, MissingPrerequisite, DataFolderInUse or StartFailed.
         """
         if self._process is not None and self._process.poll() is None:
             raise StartFailed(f"the broker on {self.bootstrap} already runs (pid {self._process.pid})")
         check_free("Kafka", self.host, self.port, "SIYU_KAFKA_BOOTSTRAP / --port")
         java, jars = require_java(), resolve_jars(self._cache_dir)
         self.data_dir.mkdir(parents=True, exist_ok=True)
+        lock = self._lock()
         properties = self._write_properties()
         base = [java, *HEAP, f"-Dlog4j2.configurationFile={LOG4J}", f"-Dsiyu.kafka.log={self.log_file}"]
-        with (self.data_dir / "kafka.out").open("ab") as output:
+        with lock, (self.data_dir / "kafka.out").open("ab") as output:
             if not (self.data_dir / "log" / "meta.properties").exists():
                 self._format_storage(base, jars, properties, output.fileno())
             self._process = subprocess.Popen(
@@ -122,6 +125,8 @@ class LocalKafka:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                # The Java process inherits the lock and holds it for as long as it lives, however it ends.
+                pass_fds=(lock.fileno(),),
                 # Ctrl-C in a terminal reaches the Python process, which then stops the broker in order.
                 start_new_session=True,
             )
@@ -173,6 +178,16 @@ class LocalKafka:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def _lock(self) -> IO[bytes]:
+        """Kafka refuses a second broker on its folder too, but only after it has written into the first one's log."""
+        lock = (self.data_dir / "lock").open("wb")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as held:
+            lock.close()
+            raise DataFolderInUse("Kafka", self.data_dir) from held
+        return lock
+
     def _write_properties(self) -> Path:
         # Ports may differ from one start to the next: with a static voter list they are configuration, not data.
         controller = f"{self.host}:{self._controller_port or free_ports(1, self.host)[0]}"
@@ -196,10 +211,8 @@ class LocalKafka:
 
     def _check_alive(self) -> None:
         if self._process is not None and self._process.poll() is not None:
-            reason = self._reason()
-            if "Failed to acquire lock on file .lock" in reason:
-                raise DataFolderInUse("Kafka", self.data_dir)
-            raise StartFailed(f"Kafka ended with status {self._process.returncode} before it was ready: {reason}")
+            ended = f"Kafka ended with status {self._process.returncode} before it was ready"
+            raise StartFailed(f"{ended}: {self._reason()}")
 
     def _reason(self) -> str:
         """The last line of the broker's log or output that tells of an error."""
