@@ -37,7 +37,7 @@ class SimulatorSettings(ServiceSettings):
     duration_seconds: int = _sim("DURATION_SECONDS", 100, "Length of the invented day, clock ×1", ge=10)
     data: Path | None = _sim("DATA", None, "Online-retail CSV (.csv or .csv.gz): its history instead of invented sales")
     join_seconds: int = _sim("JOIN_SECONDS", 45, "With data: in how many seconds everybody joins, clock ×1", ge=10)
-    replay_seconds: int = _sim("REPLAY_SECONDS", 90, "With data: in how many seconds the file's time is replayed", ge=5)
+    replay_seconds: int = _sim("REPLAY_SECONDS", 90, "With data: in how many seconds the file's time is replayed", ge=1)
 
     duplicate_share: float = _sim("DUPLICATE_SHARE", 0.10, "Share of callbacks that come once more later", ge=0, le=1)
     shuffle_seconds: float = _sim("SHUFFLE_SECONDS", 3.0, "Each delivery waits up to this long, at random", ge=0)
