@@ -112,6 +112,7 @@ class Runtime(Generic[S]):
         self._transaction_open = False
         self._aborts_in_a_row = 0
         self._housekeeping_due = 0.0
+        self._common: dict[str, Any]
         self._topics: Topics
         self._admin: AdminClient
         self._consumer: Consumer
@@ -145,12 +146,21 @@ class Runtime(Generic[S]):
 
     def _start(self) -> None:
         settings, member = self.settings, f"{self.processor.name}-{self.settings.instance}"
-        common: dict[str, Any] = {"bootstrap.servers": settings.bootstrap, "error_cb": self._on_error, **settings.kafka}
-        self._admin = AdminClient(common, logger=self._client_logger)
+        self._common = {
+            "bootstrap.servers": settings.bootstrap,
+            "error_cb": self._on_error,
+            # With librdkafka's "rebootstrap" (2.16) a broker that went away takes its connection object along, and
+            # send_offsets_to_transaction then waits for that for ever, past its timeout, as does joining the group.
+            "metadata.recovery.strategy": "none",
+            # The default of 10 s is most of a transaction's time.
+            "reconnect.backoff.max.ms": 1_000,
+            **settings.kafka,
+        }
+        self._admin = AdminClient(self._common, logger=self._client_logger)
         self._topics = self._persist("inspect topics", lambda: inspect_topics(self._admin, self.processor))
         self._producer = Producer(
             {
-                **common,
+                **self._common,
                 "transactional.id": member,
                 "transaction.timeout.ms": settings.transaction_timeout_ms,
                 "partitioner": "murmur2_random",
@@ -166,7 +176,7 @@ class Runtime(Generic[S]):
         self._persist("init transactions", lambda: self._producer.init_transactions(_CALL_SECONDS * 5))
         self._consumer = Consumer(
             {
-                **common,
+                **self._common,
                 "group.id": self.processor.name,
                 "group.instance.id": member,
                 # Per topic the same ranges to the same members: what keeps co-partitioned inputs together.
@@ -471,8 +481,7 @@ class Runtime(Generic[S]):
     def _restore(self, bounds: dict[int, tuple[int, int]], assignment: int) -> None:
         consumer = Consumer(
             {
-                "bootstrap.servers": self.settings.bootstrap,
-                **self.settings.kafka,
+                **self._common,
                 "group.id": f"{self.processor.name}.restore",
                 "isolation.level": "read_committed",
                 "enable.auto.commit": False,

@@ -1,0 +1,157 @@
+"""Steps over one partition: what they see, what is kept when they fail, and that the cache changes nothing."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from confluent_kafka import Message
+from hypothesis import given
+from hypothesis import strategies as st
+
+from siyu.stream import Context, Processor, Record, StreamSettings
+from siyu.stream.partition import HotStates, Partition
+from siyu.stream.state import StateCodec
+from siyu.stream.store import StateStore
+
+
+class Seen(msgspec.Struct, frozen=True):
+    values: list[int]
+
+
+def append(key: str, record: Record, state: Seen | None, ctx: Context) -> Seen | None:
+    """Negative values raise after having emitted, 0 deletes, 1 leaves the state alone."""
+    value: int = record.value
+    ctx.emit("out", key, [value, ctx.now])
+    if value < 0:
+        raise RuntimeError
+    if value == 0:
+        return None
+    if value == 1:
+        return state
+    return Seen([*(state.values if state else []), value])
+
+
+def partition(path: Path, cache_entries: int = 100, **settings: object) -> Partition[Seen]:
+    processor = Processor(
+        name="seen",
+        inputs=("in",),
+        outputs=frozenset({"out"}),
+        codec=msgspec.json,
+        step=append,
+        state_type=Seen,
+        state_version=1,
+        dead_letters="dlq.seen",
+    )
+    options = StreamSettings(bootstrap="", state_dir=path, **settings)  # type: ignore[arg-type]
+    return Partition(0, processor, options, StateCodec(processor), StateStore(path), cache_entries)
+
+
+def message(offset: int, value: int | bytes, key: bytes | None = b"k", stamp: int = 0) -> Message:
+    data = value if isinstance(value, bytes) else msgspec.json.encode(value)
+    return Message(topic="in", partition=0, offset=offset, key=key, value=data, timestamp=(1, stamp))
+
+
+def commit(one: Partition[Seen], position: int) -> dict[bytes, bytes | None]:
+    """What the runtime does after a commit, with the broker's answer for the last changelog record."""
+    records = one.changelog_records()
+    if records:
+        records[-1]["callback"](None, Message(topic="c", partition=0, offset=position - 1))
+    one.store_committed(1)
+    return {record["key"]: record["value"] for record in records}
+
+
+def test_states_and_outputs_follow_the_records(tmp_path: Path) -> None:
+    one = partition(tmp_path)
+    batch = one.process([message(5, 7, stamp=10), message(6, 8, stamp=4), message(8, 9, b"other", stamp=30)])
+    assert [msgspec.json.decode(out["value"] or b"") for out in batch.outputs["out"]] == [[7, 10], [8, 10], [9, 30]]
+    assert one.positions == {"in": 9}
+    assert one.stream_time == 30
+    changelog = commit(one, 100)
+    assert list(changelog) == [b"k", b"other"]  # one record a key and batch
+    assert one.store.get_many([b"k"]) == [changelog[b"k"]]
+    assert one.store.position == 100
+
+
+def test_failed_step_leaves_state_and_outputs_alone(tmp_path: Path) -> None:
+    one = partition(tmp_path)
+    batch = one.process([message(0, 2), message(1, -1), message(2, b"no json"), message(3, 3)])
+    assert len(batch.outputs["out"]) == 2
+    assert [dead.stage for dead in batch.dead] == ["step", "decode"]
+    assert StateCodec[Seen].decode(one._states, commit(one, 1)[b"k"] or b"") == Seen([2, 3])
+
+
+def test_unchanged_state_writes_nothing_and_none_deletes(tmp_path: Path) -> None:
+    one = partition(tmp_path)
+    one.process([message(0, 2)])
+    commit(one, 1)
+    one.process([message(1, 1), message(2, 1, b"unknown")])
+    assert commit(one, 1) == {}
+    one.process([message(3, 0), message(4, 0, b"unknown")])
+    assert commit(one, 2) == {b"k": None}
+    assert one.store.is_empty()
+
+
+def test_too_large_an_output_is_a_dead_letter(tmp_path: Path) -> None:
+    one = partition(tmp_path, max_record_bytes=15)
+    batch = one.process([message(0, 2), message(1, 123456789012), message(2, 3)])
+    assert [dead.headers[5] for dead in batch.dead] == [("error.class", b"TooLarge")]
+    assert one.positions == {"in": 3}
+
+
+def test_past_the_limit_nothing_more_is_consumed(tmp_path: Path) -> None:
+    one = partition(tmp_path, dead_letter_run=1)
+    messages = [message(0, 2), message(1, -1), message(2, -1), message(3, 4)]
+    batch = one.process(messages)
+    assert one.halted
+    assert one.positions == {"in": 2}
+    assert len(messages) == 2
+    assert len(batch.dead) == 1
+
+
+def test_reserved_and_missing_keys_are_dead_letters(tmp_path: Path) -> None:
+    one = partition(tmp_path)
+    one.process([message(0, 2)])
+    commit(one, 50)
+    batch = one.process([message(1, 2, None), message(2, 2, b"\xffposition")])
+    assert len(batch.dead) == 2
+    assert one.store.position == 50
+
+
+@pytest.mark.timeout(120)
+@given(
+    st.lists(
+        st.lists(st.tuples(st.sampled_from([b"a", b"b", b"c", b"d"]), st.integers(-1, 4)), max_size=8), max_size=8
+    ),
+    st.integers(1, 6),
+)
+def test_cache_and_batching_change_no_result(
+    tmp_path_factory: pytest.TempPathFactory, batches: list[list[tuple[bytes, int]]], cache_entries: int
+) -> None:
+    one = partition(tmp_path_factory.mktemp("seen"), cache_entries)
+    expected: dict[bytes, list[int]] = {}
+    offset = 0
+    for batch in batches:
+        one.process([message(offset + i, value, key) for i, (key, value) in enumerate(batch)])
+        offset += len(batch)
+        commit(one, offset + 1)
+        for key, value in batch:
+            if value == 0:
+                expected.pop(key, None)
+            elif value > 1:
+                expected[key] = [*expected.get(key, []), value]
+    stored = dict(zip([b"a", b"b", b"c", b"d"], one.store.get_many([b"a", b"b", b"c", b"d"]), strict=True))
+    one.close()
+    found = {key: one._states.decode(data).values for key, data in stored.items() if data}
+    assert found == expected
+
+
+def test_hot_states_keep_what_is_used_within_the_limit() -> None:
+    hot: HotStates[Seen] = HotStates(4)
+    state = Seen([1])
+    for n in range(100):
+        keys = {b"hot", b"cold%d" % n}
+        missing = hot.promote(keys)
+        assert (b"hot" in missing) == (n == 0)
+        hot.young.update(dict.fromkeys(missing, state))
+        hot.age()
+    assert hot.promote({b"cold1"}) == [b"cold1"]

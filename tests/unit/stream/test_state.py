@@ -1,0 +1,63 @@
+"""A state reads back as it was written, in this version or an older one, or not at all."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from siyu.stream import Processor, StateError
+from siyu.stream.state import StateCodec
+
+
+class Basket(msgspec.Struct):
+    items: dict[str, int]
+    note: str | None = None
+
+
+def codec(version: int, upgrades: dict[int, object] | None = None) -> StateCodec[Basket]:
+    return StateCodec(
+        Processor(
+            name="baskets",
+            inputs=("in",),
+            outputs=frozenset(),
+            codec=msgspec.json,
+            step=lambda key, record, state, ctx: state,
+            state_type=Basket,
+            state_version=version,
+            dead_letters="dlq.baskets",
+            upgrades=upgrades or {},  # type: ignore[arg-type]
+        )
+    )
+
+
+@given(st.dictionaries(st.text(), st.integers(-(2**63), 2**63 - 1)), st.none() | st.text(), st.integers(1, 255))
+def test_reads_what_it_wrote(items: dict[str, int], note: str | None, version: int) -> None:
+    basket = Basket(items, note)
+    assert codec(version).decode(codec(version).encode(basket)) == basket
+
+
+def test_older_versions_pass_through_every_upgrade() -> None:
+    stored = codec(1).encode(Basket({"pen": 1}))
+    double = {1: lambda old: {**old, "items": {k: v * 2 for k, v in old["items"].items()}}}
+    rename = {2: lambda old: {**old, "note": "was 2"}}
+    assert codec(3, {**double, **rename}).decode(stored) == Basket({"pen": 2}, "was 2")
+
+
+@pytest.mark.parametrize("upgrades", [{}, {1: lambda old: old}])
+def test_missing_upgrade_is_refused(upgrades: dict[int, object]) -> None:
+    with pytest.raises(StateError, match="upgrade"):
+        codec(3, upgrades).decode(codec(1).encode(Basket({})))
+
+
+def test_newer_version_is_refused() -> None:
+    with pytest.raises(StateError, match="deploy the version that wrote it"):
+        codec(1).decode(codec(2).encode(Basket({})))
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\x00", b"\x00\x01", b"\x00\x01\xc1", b"\x07\x01\x80", b"\x00\x01\x81\xa5items\x01"]
+)
+def test_damaged_state_is_refused_without_quoting_it(data: bytes) -> None:
+    with pytest.raises(StateError) as refused:
+        codec(1).decode(data)
+    assert "items" not in str(refused.value)
