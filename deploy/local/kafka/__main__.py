@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from deploy.local.errors import LocalStackError
-from deploy.local.kafka.broker import LocalKafka
-from deploy.local.kafka.jars import DEFAULT_CACHE, kafka_version, require_java, resolve_jars
+from deploy.local.kafka.broker import LocalKafka, train
+from deploy.local.kafka.jars import DEFAULT_CACHE, kafka_version
 
 WATCH_S = 0.5
 STOPPING = (signal.SIGTERM, signal.SIGINT)
@@ -21,12 +21,15 @@ def main() -> int:
     parser.add_argument("--controller-port", type=int, help="for the node itself (any free one)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--cache-dir", type=Path, default=DEFAULT_CACHE, help="where the jars are kept (%(default)s)")
-    parser.add_argument("--resolve-only", action="store_true", help="only fetch the jars and check Java, then end")
+    parser.add_argument(
+        "--resolve-only",
+        action="store_true",
+        help="only make the first start quick: fetch the jars, archive their classes, then end",
+    )
     asked = parser.parse_args()
     if asked.resolve_only:
         try:
-            require_java()
-            resolve_jars(asked.cache_dir.expanduser())
+            train(asked.cache_dir.expanduser())
         except LocalStackError as refused:
             print(refused, file=sys.stderr)
             return 1

@@ -9,12 +9,13 @@ import re
 import shutil
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
 from deploy.local.errors import MissingPrerequisite, StartFailed
 
-__all__ = ["DEFAULT_CACHE", "kafka_version", "require_java", "resolve_jars"]
+__all__ = ["DEFAULT_CACHE", "Java", "class_archive", "kafka_version", "require_java", "resolve_jars"]
 
 POM = Path(__file__).with_name("pom.xml")
 DEFAULT_CACHE = Path.home() / ".cache" / "siyu"
@@ -32,19 +33,26 @@ def kafka_version() -> str:
     return version
 
 
-def require_java() -> str:
-    """The path of a `java` that can run the broker. Raises MissingPrerequisite."""
+@dataclass(frozen=True)
+class Java:
+    path: str
+    version: str
+    """As it calls itself, e.g. 17.0.15."""
+
+
+def require_java() -> Java:
+    """A `java` that can run the broker. Raises MissingPrerequisite."""
     java = shutil.which("java")
     package = f"openjdk-{OLDEST_JAVA}-jre-headless"
     needed = f"Java {OLDEST_JAVA}+"
     if java is None:
         raise MissingPrerequisite(needed, "is not installed (no `java` on the PATH)", package)
     said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
-    found = re.search(r'version "(\d+)', said.stderr + said.stdout)
-    if found is None or int(found[1]) < OLDEST_JAVA:
+    found = re.search(r'version "((\d+)[^"]*)"', said.stderr + said.stdout)
+    if found is None or int(found[2]) < OLDEST_JAVA:
         version = found[1] if found else "unknown"
         raise MissingPrerequisite(needed, f"is needed, `java` is version {version}", package)
-    return java
+    return Java(java, found[1])
 
 
 def resolve_jars(cache: Path = DEFAULT_CACHE) -> Path:
@@ -59,6 +67,11 @@ def resolve_jars(cache: Path = DEFAULT_CACHE) -> Path:
         if not jars.is_dir():
             _resolve_into(jars, cache)
     return jars
+
+
+def class_archive(jars: Path, java: Java) -> Path:
+    """Where the loaded classes of the broker are kept for this Java (see broker.train); it need not be there."""
+    return jars.with_name(f"{jars.name}-java-{java.version}.jsa")
 
 
 def _resolve_into(jars: Path, cache: Path) -> None:

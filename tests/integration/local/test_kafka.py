@@ -25,6 +25,7 @@ QUIET = {"log_level": 0}
 
 @pytest.fixture
 def own_broker(tmp_path: Path) -> Iterator[LocalKafka]:
+    """For tests that end it."""
     (port,) = free_ports(1)
     with LocalKafka(tmp_path / "kafka", port) as broker:
         yield broker
@@ -95,13 +96,13 @@ def test_a_taken_port_is_named_with_its_setting(tmp_path: Path) -> None:
             LocalKafka(tmp_path, port).start()
 
 
-def test_a_folder_is_served_once(own_broker: LocalKafka) -> None:
+def test_a_folder_is_served_once(kafka: LocalKafka) -> None:
     (port,) = free_ports(1)
-    second = LocalKafka(own_broker.data_dir, port)
+    second = LocalKafka(kafka.data_dir, port)
     with pytest.raises(DataFolderInUse, match="another process already serves"):
         second.start()
     with pytest.raises(StartFailed, match="already runs"):
-        own_broker.start()
+        kafka.start()
 
 
 @pytest.mark.parametrize(("program", "package"), [("java", "openjdk-17-jre-headless"), ("mvn", "maven")])
