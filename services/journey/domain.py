@@ -19,7 +19,7 @@ from typing import Literal
 import msgspec
 
 from siyu.events import ContactEvent, OrderFact, PaymentEvent, RelationshipFact, RelationshipStatus, StaffDelta
-from siyu.events.business_time import business_day, business_day_start_ms
+from siyu.events.business_time import business_day
 
 Fact = RelationshipFact | OrderFact
 Output = Fact | StaffDelta
@@ -39,6 +39,7 @@ _RANKS: dict[str, int] = {
 }
 CHANGES_WITHOUT_EFFECT = frozenset({"edit", "transfer_fail", "archive_consent"})
 _ENDED_BY = {_DELETE_BY_CUSTOMER: "customer", _DELETE_BY_STAFF: "staff", _DELETE_BY_TRANSFER: "transfer"}
+_HOUR_MS = 3_600_000
 _LAST_TIME_MS = 253_402_272_000_000
 """Begin of 10000-01-01 in Shanghai: a later time has no business day."""
 
@@ -97,21 +98,20 @@ class Customer(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class _History(msgspec.Struct, frozen=True, gc=False):
-    """What the events of one relationship come to."""
+    """What the events of one relationship come to: the columns of its row."""
 
     newest_ms: int
     started_ms: list[int]
     ended_ms: list[int]
     ended_by: list[str]
-    half: bool
+    status: RelationshipStatus
     staff_side: bool
     customer_side: bool
-    staff_gone: str
-    """What took the staff side away, empty while it is not gone. Not having been there yet is not gone."""
-    customer_gone: bool
     channel: str
-    marks: list[tuple[int, str]]
-    """(time, counter) of every change that a staff member's day counts, in order."""
+
+
+_Mark = tuple[int, str]
+"""(time, counter) of one change that a staff member's day counts."""
 
 
 class _Deltas:
@@ -120,14 +120,18 @@ class _Deltas:
     def __init__(self) -> None:
         self._changes: dict[tuple[str, str], dict[str, int]] = {}
 
-    def add(self, staff_id: str, time_ms: int, counter: str, amount: int) -> None:
-        counters = self._changes.setdefault((staff_id, _day(business_day_start_ms(time_ms))), {})
-        counters[counter] = counters.get(counter, 0) + amount
+    def add(self, staff_id: str, time_ms: int, *changes: tuple[str, int]) -> None:
+        cell = staff_id, _day(time_ms // _HOUR_MS)
+        counters = self._changes.get(cell)
+        if counters is None:
+            counters = self._changes[cell] = {}
+        for counter, amount in changes:
+            counters[counter] = counters.get(counter, 0) + amount
 
     def events(self, cause: ContactEvent | PaymentEvent) -> list[StaffDelta]:
         deltas = []
         for (staff_id, day), changes in sorted(self._changes.items()):
-            counters = {name: amount for name, amount in sorted(changes.items()) if amount}
+            counters = {name: amount for name, amount in changes.items() if amount}
             if counters:
                 deltas.append(
                     StaffDelta(
@@ -169,23 +173,23 @@ def _apply_contact(customer: Customer, event: ContactEvent) -> tuple[Customer, l
     after = _with_event(before, event)
     if after is before:
         return customer, []
-    was, now = _history(before), _history(after)
-    if was == now:
-        # Kept although it shows nowhere: an event that is still to come between two others may make it count.
-        return _with_relationship(customer, event.staff_id, after), []
-
-    after = Relationship(before.revision + 1, after.stamps, after.channels, after.noted_ms)
-    customer = _with_relationship(customer, event.staff_id, after)
-    facts: list[Fact] = [_relationship_fact(after, now, event)]
+    was, marks_before = _history(before)
+    now, marks_after = _history(after)
+    facts: list[Fact] = []
+    if now != was:
+        # An event that shows nowhere is kept all the same: one that is still to come before it may make it count.
+        after = Relationship(before.revision + 1, after.stamps, after.channels, after.noted_ms)
+        facts.append(_relationship_fact(after, now, event))
+    customer = Customer({**customer.relationships, event.staff_id: after}, customer.orders)
     deltas = _Deltas()
-    gone, come = _difference(was.marks, now.marks)
+    gone, come = _difference(marks_before, marks_after)
     for time_ms, counter in gone:
-        deltas.add(event.staff_id, time_ms, counter, -1)
+        deltas.add(event.staff_id, time_ms, (counter, -1))
     for time_ms, counter in come:
-        deltas.add(event.staff_id, time_ms, counter, 1)
+        deltas.add(event.staff_id, time_ms, (counter, 1))
     if gone or come:
         # Who was friend at an instant before the first difference stays as it was.
-        changed_from_ms = min(marks[0][0] for marks in (gone, come) if marks)
+        changed_from_ms = min(marks[0] for marks in (gone, come) if marks)[0]
         recredited = _decide_owners(customer, changed_from_ms)
         for order_id in sorted(recredited):
             old, new = customer.orders[order_id], recredited[order_id]
@@ -193,7 +197,7 @@ def _apply_contact(customer: Customer, event: ContactEvent) -> tuple[Customer, l
             _contribute(new, event.customer_id, 1, deltas)
             facts.append(_order_fact(order_id, new, event))
         if recredited:
-            customer = Customer(customer.relationships, customer.orders | recredited)
+            customer = Customer(customer.relationships, {**customer.orders, **recredited})
     return customer, [*facts, *deltas.events(event)]
 
 
@@ -217,15 +221,16 @@ def _apply_payment(customer: Customer, event: PaymentEvent) -> tuple[Customer, l
             raise ValueError("refund without a refund number")
         if event.refund_id in refunds:
             return customer, []
-        refunds = refunds | {event.refund_id: Refund(event.event_time_ms, event.amount_fen, event.staff_id)}
+        refunds = {**refunds, event.refund_id: Refund(event.event_time_ms, event.amount_fen, event.staff_id)}
     else:
         raise ValueError("unknown change of a payment event")
 
     after = Order(before.revision + 1, payment, refunds, owner)
     deltas = _Deltas()
-    _contribute(before, event.customer_id, -1, deltas)
+    if before is not _NO_ORDER:
+        _contribute(before, event.customer_id, -1, deltas)
     _contribute(after, event.customer_id, 1, deltas)
-    customer = Customer(customer.relationships, customer.orders | {event.order_id: after})
+    customer = Customer(customer.relationships, {**customer.orders, event.order_id: after})
     return customer, [_order_fact(event.order_id, after, event), *deltas.events(event)]
 
 
@@ -255,18 +260,14 @@ def _with_event(relationship: Relationship, event: ContactEvent) -> Relationship
     return Relationship(relationship.revision, stamps, channels, 0)
 
 
-def _with_relationship(customer: Customer, staff_id: str, relationship: Relationship) -> Customer:
-    return Customer(customer.relationships | {staff_id: relationship}, customer.orders)
-
-
-def _history(relationship: Relationship) -> _History:
+def _history(relationship: Relationship) -> tuple[_History, list[_Mark]]:
     """Plays the events in order. Linear, as are the row it leads to and the bytes of the state."""
     started_ms: list[int] = []
     ended_ms: list[int] = []
     ended_by: list[str] = []
-    marks: list[tuple[int, str]] = []
+    marks: list[_Mark] = []
     friends = half = staff_side = customer_side = customer_gone = False
-    staff_gone = channel = ""
+    staff_gone = channel = ""  # what took the staff side away; a side that has not been there yet is not gone
     episode_over = True
     for stamp, state in zip(relationship.stamps, relationship.channels, strict=True):
         time_ms, rank = stamp >> _RANK_BITS, stamp & _RANK_MASK
@@ -299,31 +300,19 @@ def _history(relationship: Relationship) -> _History:
                 ended_ms[-1] = time_ms
                 ended_by[-1] = by
                 marks.append((time_ms, f"lost_by_{by}"))
-    return _History(
-        relationship.stamps[-1] >> _RANK_BITS if relationship.stamps else relationship.noted_ms,
-        started_ms,
-        ended_ms,
-        ended_by,
-        half,
-        staff_side,
-        customer_side,
-        staff_gone,
-        customer_gone,
-        channel,
-        marks,
-    )
-
-
-def _status(history: _History) -> RelationshipStatus:
-    if history.ended_ms and not history.ended_ms[-1]:
-        return "friend"
-    if history.half:
-        return "half"
-    if history.customer_gone:
-        return "deleted_by_both" if history.staff_gone else "deleted_by_customer"
-    if history.staff_gone:
-        return "transferred" if history.staff_gone == "transfer" else "deleted_by_staff"
-    return "none"
+    status: RelationshipStatus
+    if friends:
+        status = "friend"
+    elif half:
+        status = "half"
+    elif customer_gone:
+        status = "deleted_by_both" if staff_gone else "deleted_by_customer"
+    elif staff_gone:
+        status = "transferred" if staff_gone == "transfer" else "deleted_by_staff"
+    else:
+        status = "none"
+    newest_ms = relationship.stamps[-1] >> _RANK_BITS if relationship.stamps else relationship.noted_ms
+    return _History(newest_ms, started_ms, ended_ms, ended_by, status, staff_side, customer_side, channel), marks
 
 
 def _relationship_fact(relationship: Relationship, history: _History, cause: ContactEvent) -> RelationshipFact:
@@ -332,7 +321,7 @@ def _relationship_fact(relationship: Relationship, history: _History, cause: Con
         staff_id=cause.staff_id,
         customer_id=cause.customer_id,
         revision=relationship.revision,
-        status=_status(history),
+        status=history.status,
         staff_side=history.staff_side,
         customer_side=history.customer_side,
         channel=history.channel,
@@ -346,9 +335,7 @@ def _relationship_fact(relationship: Relationship, history: _History, cause: Con
     )
 
 
-def _difference(
-    before: list[tuple[int, str]], after: list[tuple[int, str]]
-) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
+def _difference(before: list[_Mark], after: list[_Mark]) -> tuple[list[_Mark], list[_Mark]]:
     """What is left of both without their common beginning and end: a late event changes a few marks, not a life's."""
     first, end_before, end_after = 0, len(before), len(after)
     while first < end_before and first < end_after and before[first] == after[first]:
@@ -366,7 +353,7 @@ def _friendships(relationships: Mapping[str, Relationship]) -> list[tuple[int, i
     """(start, end or 0, staff id) of every episode with anyone."""
     friendships: list[tuple[int, int, str]] = []
     for staff_id, relationship in relationships.items():
-        history = _history(relationship)
+        history, _ = _history(relationship)
         friendships.extend(
             (start, end, staff_id) for start, end in zip(history.started_ms, history.ended_ms, strict=True)
         )
@@ -419,18 +406,17 @@ def _contribute(order: Order, customer_id: str, sign: int, deltas: _Deltas) -> N
     payment = order.payment
     if payment is None:
         for refund in order.refunds.values():
-            deltas.add(refund.staff_id, refund.time_ms, "unmatched_refunds", sign)
-            deltas.add(refund.staff_id, refund.time_ms, "unmatched_refund_fen", sign * refund.amount_fen)
+            changes = ("unmatched_refunds", sign), ("unmatched_refund_fen", sign * refund.amount_fen)
+            deltas.add(refund.staff_id, refund.time_ms, *changes)
         return
     staff_id, _ = _credit(order)
-    deltas.add(staff_id, payment.time_ms, "orders", sign)
-    deltas.add(staff_id, payment.time_ms, "gross_fen", sign * payment.amount_fen)
+    fen = sign * payment.amount_fen
+    deltas.add(staff_id, payment.time_ms, ("orders", sign), ("gross_fen", fen))
     if not customer_id:
-        deltas.add(staff_id, payment.time_ms, "unknown_customer_orders", sign)
-        deltas.add(staff_id, payment.time_ms, "unknown_customer_gross_fen", sign * payment.amount_fen)
+        changes = ("unknown_customer_orders", sign), ("unknown_customer_gross_fen", fen)
+        deltas.add(staff_id, payment.time_ms, *changes)
     for refund in order.refunds.values():
-        deltas.add(staff_id, refund.time_ms, "refunds", sign)
-        deltas.add(staff_id, refund.time_ms, "refunded_fen", sign * refund.amount_fen)
+        deltas.add(staff_id, refund.time_ms, ("refunds", sign), ("refunded_fen", sign * refund.amount_fen))
 
 
 def _order_fact(order_id: str, order: Order, cause: ContactEvent | PaymentEvent) -> OrderFact:
@@ -461,7 +447,10 @@ def _order_fact(order_id: str, order: Order, cause: ContactEvent | PaymentEvent)
     )
 
 
-@lru_cache(maxsize=4096)
-def _day(day_start_ms: int) -> str:
-    """The name of a business day: formatting a date costs more than all the rest of a step's arithmetic."""
-    return business_day(day_start_ms)
+@lru_cache(maxsize=32_768)
+def _day(hour: int) -> str:
+    """Business day of an hour since the epoch: formatting a date costs more than the rest of a step's arithmetic.
+
+    Shanghai is whole hours from UTC, so an hour never lies in two of its days.
+    """
+    return business_day(hour * _HOUR_MS)

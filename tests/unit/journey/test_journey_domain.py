@@ -156,7 +156,7 @@ deliveries = lives.flatmap(
 
 
 @given(deliveries)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=800, deadline=None)
 def test_facts_and_deltas_are_what_the_definitions_say(definitions: SimpleNamespace, events: list[Any]) -> None:
     played, truth = Played(events), definitions.from_scratch(events)
     rows = definitions.rows(played.facts)
@@ -178,7 +178,7 @@ def test_any_other_order_of_arrival_ends_the_same(
 
 
 @given(deliveries)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=400, deadline=None)
 def test_what_has_been_applied_once_changes_nothing_ever_again(events: list[Any]) -> None:
     played = Played(events)
     state = played.state
@@ -188,7 +188,7 @@ def test_what_has_been_applied_once_changes_nothing_ever_again(events: list[Any]
 
 
 @given(deliveries)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=400, deadline=None)
 def test_a_row_is_written_only_when_it_changes(events: list[Any]) -> None:
     last: dict[Any, Any] = {}
     played = Played([])

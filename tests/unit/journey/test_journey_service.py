@@ -46,11 +46,10 @@ PAID = PaymentEvent(
 
 
 @pytest.fixture
-def json_logs(capsys: pytest.CaptureFixture[str]) -> Iterator[pytest.CaptureFixture[str]]:
-    """Logs as the service writes them; the next test gets the defaults back."""
+def logging_restored() -> Iterator[None]:
+    """The next test gets the defaults back."""
     handlers = list(logging.getLogger().handlers)
-    configure_logging("journey")
-    yield capsys
+    yield
     structlog.reset_defaults()
     logging.getLogger().handlers[:] = handlers
 
@@ -103,11 +102,13 @@ def test_a_payment_of_nobody_known_travels_under_its_order() -> None:
     assert key_of(unknown) == "ww1|~o1"
 
 
-def test_a_log_line_follows_the_event_and_names_nobody(json_logs: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("logging_restored")
+def test_a_log_line_follows_the_event_and_names_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("journey")
     step = build_step(JourneyMetrics(CollectorRegistry()), log_events=True)
     state = step("ww1|wm-li", record(ADD, 41), None, Context())
     step("ww1|wm-li", record(ADD, 42), state, Context())
-    out = json_logs.readouterr().out
+    out = capsys.readouterr().out
     lines = [json.loads(line) for line in out.splitlines()]
     assert [(line["event_id"], line["duplicate"], line["offset"]) for line in lines] == [
         ("e-add", False, 41),

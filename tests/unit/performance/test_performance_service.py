@@ -25,11 +25,10 @@ DELTA = StaffDelta(
 
 
 @pytest.fixture
-def json_logs(capsys: pytest.CaptureFixture[str]) -> Iterator[pytest.CaptureFixture[str]]:
-    """Logs as the service writes them; the next test gets the defaults back."""
+def logging_restored() -> Iterator[None]:
+    """The next test gets the defaults back."""
     handlers = list(logging.getLogger().handlers)
-    configure_logging("performance")
-    yield capsys
+    yield
     structlog.reset_defaults()
     logging.getLogger().handlers[:] = handlers
 
@@ -38,7 +37,9 @@ def record(value: object) -> Record:
     return Record("staff.deltas", 2, 7, 1_767_240_002_000, "", value)
 
 
-def test_a_delta_becomes_the_day_as_it_stands(json_logs: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("logging_restored")
+def test_a_delta_becomes_the_day_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("performance")
     step, ctx = build_step(log_events=True), Context()
     state = step("ww1|staff-zhang", record(DELTA), None, ctx)
     step("ww1|staff-zhang", record(DELTA), state, ctx)
@@ -46,7 +47,7 @@ def test_a_delta_becomes_the_day_as_it_stands(json_logs: pytest.CaptureFixture[s
         ("performance.snapshots", "ww1|staff-zhang", 1, 1),
         ("performance.snapshots", "ww1|staff-zhang", 2, 2),
     ]
-    out = json_logs.readouterr().out
+    out = capsys.readouterr().out
     assert [json.loads(line)["event_id"] for line in out.splitlines()] == ["e-paid", "e-paid"]
     assert "staff-zhang" not in out
 
