@@ -220,7 +220,7 @@ class Runtime(Generic[S]):
             self._connected = False
         if error.fatal():
             self._failure = self._stopping(error)
-        self._log.warning("kafka_error", error=error.name())
+        self._log.warning("kafka_error", error=error.name(), error_detail=error.str())
 
     def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         self._assignment += 1
@@ -270,14 +270,12 @@ class Runtime(Generic[S]):
                 return
         assignment = self._assignment
         fetched = self._consumer.consume(self.settings.batch_records, self.settings.batch_ms / 1000)
+        work = self._sort(fetched)
         if self._failure is not None:
             raise self._failure
         self._keep_house()
-        if assignment != self._assignment:
-            return  # fetched under an assignment that is gone; they are fetched again from the committed offsets
-        work = self._sort(fetched)
-        if not work:
-            return
+        if assignment != self._assignment or not work:
+            return  # what an assignment that is gone fetched is fetched again from the committed offsets
         try:
             self._transact(work)
         except _AbortTransactionError as error:

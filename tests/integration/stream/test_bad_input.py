@@ -109,7 +109,7 @@ def test_absent_broker_is_waited_for(tmp_path: Path, unique_name) -> None:
     stage = Stage(broker.bootstrap, unique_name("counts"), tmp_path)
     try:
         stage.create_topics().send(500)
-        running = stage.run(batch_records=50)
+        running = stage.run(batch_records=50, session_timeout_ms=30_000, transaction_timeout_ms=60_000)
         stage.outputs(100)
         broker.kill()
         eventually(lambda: not running.runtime.ready(), "not ready")
