@@ -13,7 +13,7 @@ import string
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,10 +29,11 @@ from deploy.local import launch, stack
 from deploy.local.drain import Stopped, drain
 from deploy.local.errors import DataFolderInUse, LocalStackError, StartFailed
 from deploy.local.live import LiveView
+from deploy.local.runner import Runner
 from deploy.local.stack import StackConfig
 from siyu.ops.clock import wall_ms, write_segments
 
-__all__ = ["CORPS", "Demo", "app", "play"]
+__all__ = ["CORPS", "Demo", "Disturbance", "app", "play"]
 
 CORPS = ("wwdemo0000000001", "wwdemo0000000002")
 AGENT_ID = "1000002"
@@ -138,7 +139,13 @@ def write_clock(path: Path, data: Path) -> None:
     write_segments(path, [{"wall_ms": wall_ms(), "business_ms": begin_ms, "rate": 1.0}])
 
 
-async def play(demo: Demo, console: Console, *, stop: asyncio.Event | None = None) -> int:
+Disturbance = Callable[[StackConfig, Runner], Coroutine[Any, Any, None]]
+"""What is done to the running system beside the scenario, e.g. killing processes."""
+
+
+async def play(
+    demo: Demo, console: Console, *, stop: asyncio.Event | None = None, disturb: Disturbance | None = None
+) -> int:
     """Everything from the empty folder to the audit; returns the exit status. ``stop`` ends it early, in order.
 
     Raises LocalStackError when it could not be played.
@@ -157,7 +164,7 @@ async def play(demo: Demo, console: Console, *, stop: asyncio.Event | None = Non
         try:
             if await _unless(stop, runner.start()):
                 return INTERRUPTED
-            if await _unless(stop, _play_scenario(demo, config, view)):
+            if await _unless(stop, _play_scenario(demo, config, view, runner, disturb)):
                 return INTERRUPTED
             audit = asyncio.create_task(run_audit(demo, config))
             if await _unless(stop, audit):
@@ -186,11 +193,17 @@ async def _unless(stop: asyncio.Event, work: "Coroutine[Any, Any, Any] | asyncio
         await asyncio.gather(doing, stopping, return_exceptions=True)
 
 
-async def _play_scenario(demo: Demo, config: StackConfig, view: LiveView) -> None:
+async def _play_scenario(
+    demo: Demo, config: StackConfig, view: LiveView, runner: Runner, disturb: Disturbance | None
+) -> None:
     async with httpx2.AsyncClient(timeout=REQUEST_S, trust_env=False) as http, _shown(view):
         view.phase = "播放 playing"
         (await http.post(f"{config.simulator_url}/_sim/start")).raise_for_status()
-        status = await _until_done(http, config.simulator_url)
+        async with asyncio.TaskGroup() as group:
+            if disturb is not None:
+                group.create_task(disturb(config, runner))
+            done = group.create_task(_until_done(http, config.simulator_url))
+        status = done.result()
         view.phase = "排空 draining"
         # Bills are read up to an instant: one at which the last of them could be read already.
         through_ms = max(int(status["last_bill_time_ms"]), int(status["clock_ms"]))

@@ -113,6 +113,8 @@ def wait_group(bootstrap: str, group: str, topics: tuple[str, ...], patience: Pa
     """Until the group has committed past every record that is in its inputs now."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
     ends = _ends(admin, topics)
+    if not ends:
+        return
     deadline = patience.deadline()
     while True:
         committed = _committed(admin, group, ends)
