@@ -102,7 +102,10 @@ async def serve(settings: SimulatorSettings, stop: asyncio.Event) -> int:
     simulation = Simulation(settings, plan=make_plan, clock=clock_from(settings.clock_file), deliverer=deliverer)
     platform = Platform(settings, corps, simulation, metrics)
     control = Control(platform, simulation)
-    listener = socket.create_server((settings.host, settings.port))
+    try:
+        listener = socket.create_server((settings.host, settings.port))
+    except OSError as error:
+        raise OSError(f"port {settings.port} cannot be used ({error.strerror}): set SIYU_PORT") from None
     server = _Server(
         uvicorn.Config(
             build_app(platform, control), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=3

@@ -1,7 +1,5 @@
 """Throttling, tokens and welcome codes as rules over time, without a network."""
 
-import pytest
-
 from simulator.platform.errors import ApiError
 from simulator.platform.throttle import Limits, Throttle
 from simulator.platform.tokens import Tokens
