@@ -130,8 +130,8 @@ async def serve(settings: SimulatorSettings, stop: asyncio.Event) -> int:
         begun.cancel()
         if control.playing is not None:
             await asyncio.wait({serving, stopping, control.playing}, return_when=asyncio.FIRST_COMPLETED)
-            if control.playing.done() and (error := control.playing.exception()) is not None:
-                log.error("scenario broke", exc_info=error)
+            if control.playing.done() and (broken := control.playing.exception()) is not None:
+                log.error("scenario broke", exc_info=broken)
                 status = 1
         if status == 0:
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
