@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -39,7 +39,8 @@ class Slow:
     body: dict[str, Any]
 
 
-Reply = dict[str, Any] | Raw | Drop | Hang | Slow | Callable[["Call"], dict[str, Any]]
+Scripted = dict[str, Any] | Raw | Drop | Hang | Slow
+Reply = Scripted | Callable[["Call"], Scripted]
 
 
 @dataclass
@@ -147,19 +148,18 @@ class FakeWecom:
         if script is None:
             return {"errcode": 0, "errmsg": "ok"}
         reply = script.popleft() if len(script) > 1 else script[0]
+        if callable(reply):
+            reply = reply(call)
         if isinstance(reply, Hang):
             await reply.released.wait()
             return {"errcode": 0, "errmsg": "ok"}
         if isinstance(reply, Slow):
             await asyncio.sleep(reply.seconds)
             return reply.body
-        return reply(call) if callable(reply) else reply
+        return reply
 
     def _issue(self) -> dict[str, Any]:
         self.tokens += 1
         token = f"token-{self.tokens}"
         self.valid.add(token)
         return {"errcode": 0, "errmsg": "ok", "access_token": token, "expires_in": self.expires_in}
-
-
-Start = Callable[[], Awaitable[FakeWecom]]
