@@ -20,12 +20,11 @@ killed, see tests/integration/ingest/test_outage.py):
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from services.ingest.metrics import IngestMetrics
 from siyu.events import codec
@@ -174,21 +173,27 @@ class EventLog:
 
     async def _retire(self, producer: AIOKafkaProducer) -> None:
         """Lets a producer deliver what it still holds for some seconds, then closes it come what may."""
-        stopping = asyncio.ensure_future(producer.stop())
-        done, _ = await asyncio.wait([stopping], timeout=_FLUSH_SECONDS)
-        if not done:
-            # stop() waits until every batch is delivered, which may be never. Their callers have all been told no.
-            # There is no public way to drop them.
-            accumulator: Any = producer._message_accumulator
-            accumulator.fail_all(KafkaConnectionError("producer given up"))
-            done, _ = await asyncio.wait([stopping], timeout=_FLUSH_SECONDS)
-        if not done:
-            stopping.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            try:
-                await stopping
-            except Exception as error:  # rim of a client that is thrown away: whatever it says changes nothing
-                self._log.warning("producer_closed_with_error", error=type(error).__name__)
+        try:
+            async with asyncio.timeout(_FLUSH_SECONDS):
+                await producer.flush()
+                await producer.stop()
+        except Exception as error:  # rim of a client that is thrown away; TimeoutError: Kafka takes nothing from it
+            self._log.warning("producer_dropped", error=type(error).__name__)
+            await self._drop(producer)
+
+    async def _drop(self, producer: AIOKafkaProducer) -> None:
+        """Closes a producer with what it holds; the callers of all of it have been told no.
+
+        There is no public way: ``stop()`` waits until every batch is delivered, which may be never.
+        """
+        parts: Any = producer
+        parts._closed = True
+        try:
+            async with asyncio.timeout(_FLUSH_SECONDS):
+                await parts._sender.close()
+                await producer.client.close()
+        except Exception as error:  # rim of a client that is thrown away: whatever it says changes nothing
+            self._log.warning("producer_closed_with_error", error=type(error).__name__)
 
     def _note_stall(self, producer: AIOKafkaProducer) -> None:
         if producer is self._producer:
