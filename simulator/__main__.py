@@ -6,7 +6,8 @@ import asyncio
 import sys
 
 from simulator.retail_data import RetailDataError
-from simulator.server import SettingsError, serve
+from simulator.scenario import CannotPlay
+from simulator.server import serve
 from simulator.settings import SimulatorSettings
 from siyu.ops.clock import ClockError
 from siyu.ops.corps import CorpsError
@@ -29,7 +30,7 @@ def main() -> int:
 
     try:
         return asyncio.run(run())
-    except (CorpsError, ClockError, RetailDataError, SettingsError, OSError) as error:
+    except (CorpsError, ClockError, RetailDataError, CannotPlay, OSError) as error:
         sys.stderr.write(f"simulator: {error}\n")
         return 1
 

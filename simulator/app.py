@@ -25,6 +25,7 @@ from simulator.platform.endpoints import Call
 from simulator.platform.errors import TEXTS, ApiError, error_body
 from simulator.platform.throttle import Limits, Throttle
 from simulator.platform.tokens import Tokens
+from simulator.scenario import CannotPlay
 from simulator.settings import SimulatorSettings
 from simulator.simulation import NotIdle, Simulation
 from siyu.ops.clock import wall_ms
@@ -189,15 +190,15 @@ class Control:
         self.begun = asyncio.Event()
 
     async def start(self, request: Request) -> Response:
-        """Begins the scenario; 409 when it has begun already."""
+        """Begins the scenario; 409 when it has begun already, or cannot at this time of the clock."""
         try:
             self.begin()
-        except NotIdle as error:
+        except (NotIdle, CannotPlay) as error:
             return JSONResponse({"error": str(error)}, status_code=409)
         return JSONResponse({"state": self._simulation.state})
 
     def begin(self) -> None:
-        """Raises NotIdle."""
+        """Raises NotIdle or CannotPlay."""
         self._simulation.begin()
         self.playing = asyncio.create_task(self._simulation.play())
         self.begun.set()

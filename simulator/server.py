@@ -14,7 +14,7 @@ from simulator.app import Control, Platform, build_app
 from simulator.delivery import Deliverer, DeliveryPolicy
 from simulator.metrics import SimulatorMetrics
 from simulator.retail_data import read_history
-from simulator.scenario import Plan
+from simulator.scenario import CannotPlay, Plan
 from simulator.scenario.day import plan_day
 from simulator.scenario.retail import opening_s, plan_retail
 from simulator.settings import SimulatorSettings
@@ -25,17 +25,13 @@ from siyu.ops.health import OpsServer
 from siyu.ops.logging import get_logger
 
 
-class SettingsError(ValueError):
-    """Settings that do not go together."""
-
-
 def planner(settings: SimulatorSettings, corps: tuple[str, ...]) -> tuple[Planner, int]:
     """The scenario the settings ask for, and where its business time begins (epoch ms)."""
     lag_ms = round(settings.bill_lag_seconds * 1000)
 
     if settings.data is not None:
         if settings.clock_file is None:
-            raise SettingsError("SIYU_SIM_DATA replays another time: name a clock file in SIYU_CLOCK_FILE")
+            raise CannotPlay("SIYU_SIM_DATA replays another time: name a clock file in SIYU_CLOCK_FILE")
         history = read_history(settings.data)
 
         def retail(start_s: int) -> Plan:

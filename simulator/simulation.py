@@ -20,7 +20,7 @@ from simulator.callbacks import contact_message, other_message
 from simulator.delivery import Deliverer
 from simulator.platform.endpoints import Endpoints
 from simulator.platform.welcomes import Welcomes
-from simulator.scenario import Plan
+from simulator.scenario import CannotPlay, Plan
 from simulator.settings import SimulatorSettings
 from simulator.truth import truth
 from simulator.world import ContactChange, World
@@ -78,11 +78,11 @@ class Simulation:
         )
 
     def begin(self) -> None:
-        """Fixes the start, one second from now. Raises NotIdle the second time."""
+        """Fixes the start, one second from now. Raises NotIdle the second time, CannotPlay when it is too late."""
         if self.state != "idle":
             raise NotIdle(f"the scenario is {self.state}")
-        self.state = "playing"
         self.plan = self._planner(-(-self._clock.now_ms() // 1000) + 1)
+        self.state = "playing"
         self._open_world()
         self._deliverer.counts.planned = len(self.plan.contacts) + len(self.plan.others)
         self._log.info("scenario begins", status=self.plan.scenario, count=self._deliverer.counts.planned)
@@ -165,7 +165,7 @@ class Simulation:
         await self._settle(0)
         path = self._settings.clock_file
         if path is None:
-            raise ValueError("a replay needs a clock file: set SIYU_CLOCK_FILE")
+            raise CannotPlay("a replay needs a clock file: set SIYU_CLOCK_FILE")
         begin_ms = wall_ms() + _SEGMENT_NOTICE_MS
         from_ms, end_ms = self.plan.replay_from_s * 1000, self.plan.end_s * 1000
         replay_ms = self._settings.replay_seconds * 1000

@@ -11,6 +11,10 @@ from simulator.callbacks import OtherEvent
 from simulator.world import ContactChange
 
 
+class CannotPlay(ValueError):
+    """A scenario that cannot begin now. Says what to change."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A scenario. ``contacts`` and ``others`` become callbacks in order of time, ``bills`` are read."""

@@ -19,7 +19,7 @@ from typing import Any
 from simulator.bills import COLLECTION, REFUND, Bill
 from simulator.callbacks import OtherEvent
 from simulator.retail_data import History
-from simulator.scenario import Plan
+from simulator.scenario import CannotPlay, Plan
 from simulator.scenario.cast import StaffChoice, customer_id, staff_by_corp
 from simulator.scenario.diary import HALF_TO_CONFIRMED_S, SAME_SECOND, Diary
 from siyu.events.business_time import business_day_start_ms
@@ -51,11 +51,11 @@ def plan_retail(
 ) -> Plan:
     """Joins in the ``join_s`` seconds from ``start_s`` on (epoch seconds), which must end before the file's first day.
 
-    Raises ValueError when they do not: the clock file is an old one.
+    Raises CannotPlay when they do not: the clock file is an old one.
     """
     replay_s = replay_from_s(history)
     if start_s + join_s >= replay_s:
-        raise ValueError("the clock is already past the day before the file's first day: remove the old clock file")
+        raise CannotPlay("the clock is already past the day before the file's first day: remove the old clock file")
     rng = random.Random(f"{seed}|retail")
     staff = staff_by_corp(rng, corps, staff_count)
     choice = StaffChoice(rng, staff)

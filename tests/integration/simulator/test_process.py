@@ -13,6 +13,7 @@ import httpx2
 import pytest
 
 from deploy.local.ports import free_ports
+from siyu.ops.clock import wall_ms, write_segments
 
 CORPS = """corps:
   - {corp_id: wwtest0000000001, agent_id: "1000002", secret: s1, callback_token: abc,
@@ -128,6 +129,20 @@ def test_what_cannot_be_run_is_refused_in_one_line(start, environment, said):
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 1
     assert said in errors
+    assert len(errors.strip().splitlines()) == 1
+
+
+def test_an_old_clock_file_is_refused_in_one_line(start, tmp_path):
+    data = tmp_path / "retail.csv"
+    columns = "InvoiceNo,StockCode,Quantity,InvoiceDate,UnitPrice,CustomerID"
+    data.write_text(f"{columns}\n1,A,1,2010-12-01 08:26:00,2.00,17850\n")
+    write_segments(tmp_path / "clock.json", [{"wall_ms": wall_ms(), "business_ms": 1_323_406_202_000, "rate": 1.0}])
+    process = start(
+        SIYU_METRICS_PORT="0", SIYU_PORT="0", SIYU_SIM_DATA=str(data), SIYU_CLOCK_FILE=str(tmp_path / "clock.json")
+    )
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "remove the old clock file" in errors
     assert len(errors.strip().splitlines()) == 1
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from simulator.delivery import DeliveryCounts
 from simulator.retail_data import History, read_history
-from simulator.scenario import Plan
+from simulator.scenario import CannotPlay, Plan
 from simulator.scenario.retail import opening_s, plan_retail, replay_from_s
 from simulator.truth import truth
 from simulator.world import played
@@ -101,5 +101,5 @@ def test_the_plan_can_happen_and_is_the_same_for_the_same_seed(history, plan):
 
 
 def test_a_clock_that_is_past_the_opening_day_is_refused(history):
-    with pytest.raises(ValueError, match="remove the old clock file"):
+    with pytest.raises(CannotPlay, match="remove the old clock file"):
         retail(history, start_s=replay_from_s(history) - 30)
