@@ -238,7 +238,8 @@ class Runtime(Generic[S]):
             )
         # Nothing is fetched before the states are restored.
         consumer.assign([])
-        self._taken_over = False
+        # A member without partitions has nothing to restore: it stands by.
+        self._taken_over = self._connected = not self._owned
         self.metrics.assigned.set(len(self._owned))
         self._log.info("partitions_assigned", partitions=self._owned)
 

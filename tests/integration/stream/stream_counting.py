@@ -97,7 +97,6 @@ class FreezingRuntime(Runtime[Count]):
     def _commit(self) -> None:
         self._freeze("before commit")
         super()._commit()
-        self._freeze("before disk")
 
 
 def main() -> int:

@@ -95,7 +95,12 @@ class Stage:
         ]
         for created in self.admin.create_topics(new).values():
             created.result()
+        self._visible(*topics)
         return self
+
+    def _visible(self, *topics: str) -> None:
+        """Waits until the broker shows topics that were created: it answers a little earlier."""
+        eventually(lambda: set(topics) <= set(self.admin.list_topics(timeout=10).topics), "topics are visible")
 
     def send(self, count: int, keys: int = 50, do: str = "count", **message: object) -> None:
         """Puts ``count`` events into the two inputs in turn, over ``keys`` keys."""
@@ -142,7 +147,7 @@ class Stage:
             "batch_records": 100,
             "batch_ms": 20,
             "session_timeout_ms": 1_500,
-            "transaction_timeout_ms": 4_000,
+            "transaction_timeout_ms": 3_000,
             **changes,
         }
         with (self.disk / f"worker{instance}.log").open("ab") as log:
@@ -245,6 +250,8 @@ class Stage:
         resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
         for done in self.admin.incremental_alter_configs([resource]).values():
             done.result()
+        asked = ConfigResource(ResourceType.TOPIC, topic)
+        eventually(lambda: self.admin.describe_configs([asked])[asked].result()[name].value == value, "configured")
 
     def truncate(self, topic: str, offset: int) -> None:
         for done in self.admin.delete_records([TopicPartition(topic, 0, offset)]).values():
@@ -255,6 +262,7 @@ class Stage:
         eventually(lambda: self.changelog not in self.admin.list_topics(timeout=10).topics, "deleted")
         topic = NewTopic(self.changelog, 4, 1, config={"cleanup.policy": "compact"})
         self.admin.create_topics([topic])[self.changelog].result()
+        self._visible(self.changelog)
 
     def forget_offsets(self) -> bool:
         """Deletes the group; false while it still has members."""
