@@ -35,6 +35,7 @@ from deploy.local.clickhouse import codecs
 from deploy.local.clickhouse.engine import Answer, Engine, Progress
 from deploy.local.clickhouse.engine import Request as EngineRequest
 from deploy.local.clickhouse.exceptions import ClickHouseException, Code
+from deploy.local.clickhouse.revision import CUSTOM_SERIALIZATION, with_block_info
 from deploy.local.clickhouse.statement import Kind, Statement, scan
 
 __all__ = ["HttpInterface"]
@@ -90,6 +91,7 @@ class Asked:
     body_encoding: str
     answer_encoding: str | None
     wait_for_end: bool
+    protocol_version: int
     settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -195,6 +197,7 @@ class HttpInterface:
         limiter: CapacityLimiter,
     ) -> None:
         output_format = statement.format or asked.default_format
+        reads_block_info = output_format == "Native" and asked.protocol_version >= CUSTOM_SERIALIZATION
         if statement.kind is Kind.INSERT:
             progress = await to_thread.run_sync(engine_request.insert, statement, data, limiter=limiter)
             answer = Answer(b"", progress)
@@ -202,10 +205,12 @@ class HttpInterface:
             statement.kind is Kind.SELECT
             and output_format in _STREAMED
             and not statement.totals
-            and not asked.wait_for_end
+            and (not asked.wait_for_end or reads_block_info)
             and asked.settings.get("extremes", "0") == "0"
         ):
             blocks = engine_request.stream(statement.head, output_format)
+            if reads_block_info:
+                blocks = _with_block_info(blocks)
             await self._stream(request, asked, output_format, blocks, send, told, limiter)
             return
         else:
@@ -339,6 +344,7 @@ def _understand(request: Request) -> Asked:
         query_id=params.get("query_id") or str(uuid.uuid4()),
         body_encoding=headers.get("content-encoding", "").strip().lower(),
         answer_encoding=codecs.accepted(headers.get("accept-encoding", "")) if wants_packing else None,
+        protocol_version=int(version) if (version := params.get("client_protocol_version", "")).isdigit() else 0,
         wait_for_end=params.get("wait_end_of_query", "0") not in ("0", "false"),
         settings=settings,
     )
@@ -378,6 +384,13 @@ def _parse(asked: Asked, content: Iterator[bytes]) -> tuple[Statement, Iterable[
     if not complete:
         raise ClickHouseException(Code.SYNTAX_ERROR, "Syntax error: Max query size exceeded")
     return statement, ()
+
+
+def _with_block_info(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    try:
+        yield from map(with_block_info, blocks)
+    finally:
+        blocks.close()  # type: ignore[attr-defined]  # a generator: closing it cancels the query
 
 
 def _compress(body: bytes, encoding: str) -> bytes:

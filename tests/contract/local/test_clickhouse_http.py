@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import socket
+import string
 import subprocess
 import sys
 import threading
@@ -198,6 +199,38 @@ def test_grafana_reads_json_with_its_types(http: httpx2.Client) -> None:
     assert answer["meta"][0] == {"name": "time", "type": "DateTime('UTC')"}
     assert answer["data"] == [{"time": "2026-01-01 00:00:00", "series": "a", "value": 7}]
     assert answer["rows"] == 1
+
+
+EVERY_KIND = (
+    "number::UInt8", "-number::Int64", "number / 3", "toString(number)", "number % 2 = 0", "number::UInt256",
+    "toDate('2026-01-01') + number", "toDateTime64('2026-01-01 00:00:00.5', 3, 'UTC') + number", "toDateTime(number)",
+    "toLowCardinality(toString(number % 3))", "toLowCardinality(if(number = 1, NULL, toString(number)))",
+    "[toLowCardinality('a'), 'b']", "(number, [toLowCardinality('a')], toLowCardinality('c'))",
+    "if(number % 2 = 0, NULL, hex(number))", "[number, 1]", "NULL",
+    "map('k', number, 'l', 1)", "(number, toString(number))", "toDecimal64(number, 2)", "toDecimal128(number, 30)",
+    "toUUID('61f0c404-5cb3-11e7-907b-a6006ad3dba0')", "CAST(number % 2 AS Enum8('x,(' = 0, 'y' = 1))",
+    "toFixedString('ab', 3)", "[[toString(number)], []]", "emptyArrayString()", "toIPv4('127.0.0.1')", "[]",
+    "CAST(([number], 'x'), 'Tuple(ids Array(UInt8), name String)')",
+)  # fmt: skip
+BLOCK_INFO = b"\x01\x00\x02\xff\xff\xff\xff\x00"
+
+
+def test_go_clients_read_native_of_their_protocol_version(http: httpx2.Client) -> None:
+    """Go's driver, and Grafana's plugin with it, read a block info, and a zero byte after every column's type."""
+    params = {"default_format": "Native", "client_protocol_version": "54483"}
+    hello = http.post("/", params=params, content="SELECT displayName(), version(), revision(), timezone()").content
+    assert hello.startswith(BLOCK_INFO + b"\x04\x01\x0ddisplayName()\x06String\x00")
+    assert hello.endswith(b"\x0atimezone()\x06String\x00\x03UTC")
+
+    expected = BLOCK_INFO + bytes([len(EVERY_KIND), 5])
+    for name, kind in zip(string.ascii_letters, EVERY_KIND, strict=False):
+        plain = http.post("/", content=f"SELECT {kind} AS v FROM numbers(5) FORMAT Native").content
+        head = len(b"\x01\x05\x01v\x00") + plain[4]
+        expected += b"\x01" + name.encode() + plain[4:head] + b"\x00" + plain[head:]
+        told = http.post("/", params=params, content=f"SELECT {kind} AS v FROM numbers(5)")
+        assert told.content == BLOCK_INFO + plain[:head] + b"\x00" + plain[head:], (kind, told.text)
+    together = ", ".join(f"{kind} AS {name}" for name, kind in zip(string.ascii_letters, EVERY_KIND, strict=False))
+    assert http.post("/", params=params, content=f"SELECT {together} FROM numbers(5)").content == expected
 
 
 def test_totals_and_empty_answers_are_complete(http: httpx2.Client) -> None:
