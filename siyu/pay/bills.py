@@ -8,7 +8,7 @@ Rules of the platform:
 * ``bill_type`` 0 is a collection: ``trade_state`` 1 (finished) and 3 (finished with refund) both mean paid in full, the
   refund is a row of its own.
 * ``bill_type`` 1 is a refund, at its own ``pay_time``, with the order number of its payment. Which amounts such a row
-  carries is not spelled out by the platform. Ours: ``refund_fee`` of the entry of ``refund_list`` that has the row's own
+  carries is not spelled out. Ours: ``refund_fee`` of the entry of ``refund_list`` that has the row's own
   ``out_refund_no`` if there is one, else ``total_refund_fee``; never ``total_fee``, which is the order's.
 * Only a missing ``next_cursor`` ends the list. A page may be short or empty before that.
 """
