@@ -9,9 +9,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import httpx2
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -32,6 +33,21 @@ FLOW: tuple[tuple[str, tuple[str, ...]], ...] = (
 BILLS_READ = "siyu_sync_bills_read_through_ms"
 POLL_S = 0.25
 REQUEST_S = 10.0
+
+PASSING = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.UNSTABLE_OFFSET_COMMIT,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError._TIMED_OUT,
+    KafkaError._TRANSPORT,
+)
+"""Answers of a broker that has just created a topic, elects a leader, or commits a transaction."""
+
+T = TypeVar("T")
 
 Position = tuple[str, int]
 """Topic and partition."""
@@ -111,22 +127,48 @@ def _bills_read(metrics_url: str) -> Mapping[str, float]:
 
 def wait_group(bootstrap: str, group: str, topics: tuple[str, ...], patience: Patience) -> None:
     """Until the group has committed past every record that is in its inputs now."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    ends = _ends(admin, topics)
-    if not ends:
-        return
-    deadline = patience.deadline()
+    # It only asks and looks, under the group's name; it never becomes a member.
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": group,
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",
+        }
+    )
+    try:
+        admin = AdminClient({"bootstrap.servers": bootstrap})
+        ends = _asked(lambda: _ends(admin, topics), patience)
+        deadline = patience.deadline()
+        while ends:
+            committed = _asked(lambda: _committed(consumer, ends), patience)
+            behind = {at: end - committed[at] for at, end in ends.items() if committed[at] < end}
+            if behind:
+                left = _with_records(consumer, {at: (committed[at], ends[at]) for at in behind})
+                behind = {at: count for at, count in behind.items() if at in left}
+            if not behind:
+                return
+            if time.monotonic() > deadline:
+                listed = ", ".join(f"{topic}[{number}] by {count}" for (topic, number), count in sorted(behind.items()))
+                raise DrainTimeout(
+                    f"{group} 落后 / {group} has not caught up within {patience.timeout_s:.0f} s: {listed}"
+                )
+            patience.pause()
+    finally:
+        consumer.close()
+
+
+def _asked(ask: Callable[[], T], patience: Patience) -> T:
+    """Asks again while the broker is only on its way, up to 10 s. Raises KafkaException."""
+    deadline = time.monotonic() + REQUEST_S
     while True:
-        committed = _committed(admin, group, ends)
-        behind = {at: end - committed[at] for at, end in ends.items() if committed[at] < end}
-        if behind:
-            left = _with_records(bootstrap, {at: (committed[at], ends[at]) for at in behind})
-            behind = {at: count for at, count in behind.items() if at in left}
-        if not behind:
-            return
-        if time.monotonic() > deadline:
-            listed = ", ".join(f"{topic}[{number}] by {count}" for (topic, number), count in sorted(behind.items()))
-            raise DrainTimeout(f"{group} 落后 / {group} has not caught up within {patience.timeout_s:.0f} s: {listed}")
+        try:
+            return ask()
+        except KafkaException as error:
+            if error.args[0].code() not in PASSING or time.monotonic() > deadline:
+                raise
         patience.pause()
 
 
@@ -139,56 +181,35 @@ def _ends(admin: AdminClient, topics: tuple[str, ...]) -> dict[Position, int]:
     return {at: end for at, end in found.items() if end > 0}
 
 
-def _committed(admin: AdminClient, group: str, ends: Mapping[Position, int]) -> dict[Position, int]:
-    asked = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, number) for topic, number in ends])
-    try:
-        (future,) = admin.list_consumer_group_offsets([asked], request_timeout=REQUEST_S).values()
-        answered = future.result().topic_partitions
-    except KafkaException as error:
-        # A group nobody has joined yet, or one that commits a transaction at this moment.
-        if not error.args[0].retriable() and error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
-            raise
-        answered = []
-    known = {(at.topic, at.partition): max(at.offset, 0) for at in answered}
-    return {at: known.get(at, 0) for at in ends}
+def _committed(consumer: Consumer, ends: Mapping[Position, int]) -> dict[Position, int]:
+    # Not AdminClient.list_consumer_group_offsets: confluent-kafka 2.16 dies of SIGSEGV in it while a coordinator loads.
+    answered = consumer.committed([TopicPartition(topic, number) for topic, number in ends], timeout=REQUEST_S)
+    for at in answered:
+        if at.error is not None:
+            raise KafkaException(at.error)
+    # Below zero: nothing committed yet.
+    return {(at.topic, at.partition): max(at.offset, 0) for at in answered}
 
 
-def _with_records(bootstrap: str, ranges: Mapping[Position, tuple[int, int]]) -> set[Position]:
+def _with_records(consumer: Consumer, ranges: Mapping[Position, tuple[int, int]]) -> set[Position]:
     """Partitions with a record (or an open transaction) at or after the first offset and before the second."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": "drain.look",
-            "enable.auto.commit": False,
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-            "auto.offset.reset": "earliest",
-        }
-    )
-    try:
-        consumer.assign([TopicPartition(topic, number, start) for (topic, number), (start, _) in ranges.items()])
-        undecided, left = set(ranges), set()
-        deadline = time.monotonic() + REQUEST_S
-        while undecided and time.monotonic() < deadline:
-            message = consumer.poll(0.5)
-            if message is None:
-                continue
-            topic, number, offset = message.topic(), message.partition(), message.offset()
-            assert topic is not None
-            assert number is not None
-            assert offset is not None
-            at, error = (topic, number), message.error()
-            if at not in undecided:
-                continue
-            if error is None:
-                # A record behind the end that was asked for has come since and does not matter.
-                if offset < ranges[at][1]:
-                    left.add(at)
-            elif error.code() != KafkaError._PARTITION_EOF:
-                continue
-            elif offset < ranges[at][1]:
-                left.add(at)
-            undecided.discard(at)
-        return left | undecided
-    finally:
-        consumer.close()
+    consumer.assign([TopicPartition(topic, number, start) for (topic, number), (start, _) in ranges.items()])
+    undecided, left = set(ranges), set()
+    deadline = time.monotonic() + REQUEST_S
+    while undecided and time.monotonic() < deadline:
+        message = consumer.poll(0.5)
+        if message is None:
+            continue
+        topic, number, offset = message.topic(), message.partition(), message.offset()
+        assert topic is not None
+        assert number is not None
+        assert offset is not None
+        at, error = (topic, number), message.error()
+        if at not in undecided or (error is not None and error.code() != KafkaError._PARTITION_EOF):
+            continue
+        # The next record, or the next offset when there is none; behind the end that was asked for it does not matter.
+        if offset < ranges[at][1]:
+            left.add(at)
+        undecided.discard(at)
+    consumer.unassign()
+    return left | undecided

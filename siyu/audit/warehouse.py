@@ -98,9 +98,12 @@ class Warehouse:
     def outcomes(self) -> Found:
         """Every action's end, by (corp, action)."""
         names = ("lane", "endpoint", "staff_id", "customer_id", "caused_by", "status", "errcode", "detail")
-        sql = f"SELECT corp_id, action_id, {', '.join(names)} FROM action_outcome_now"  # noqa: S608 names
+        sql = f"""
+            SELECT corp_id, action_id, toUnixTimestamp64Milli(finished_at), {", ".join(names)}
+            FROM action_outcome_now"""  # noqa: S608 names
         return [
-            ((corp_id, action_id), dict(zip(names, rest, strict=True))) for corp_id, action_id, *rest in self._rows(sql)
+            ((corp_id, action_id), {"finished_at_ms": finished_at, **dict(zip(names, rest, strict=True))})
+            for corp_id, action_id, finished_at, *rest in self._rows(sql)
         ]
 
     def contradictions(self) -> list[tuple[str, Key]]:

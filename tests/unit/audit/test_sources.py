@@ -153,11 +153,25 @@ def test_failed_reads_and_other_calls_are_no_pages():
     assert (bills.pages, bills.payments) == (0, {})
 
 
-def test_nothing_paid_is_no_payment():
-    assert read_bills([page({**PAID, "total_fee": 0})]).without_amount == 1
+@pytest.mark.parametrize(
+    "row",
+    [
+        {**PAID, "total_fee": 0},
+        {**PAID, "trade_state": 2},
+        {**PAID, "out_trade_no": ""},
+        {**PAID, "bill_type": 7},
+        {**REFUNDED, "total_refund_fee": -1},
+        {"bill_type": 0},
+        "text",
+    ],
+)
+def test_a_row_that_is_no_complete_bill_is_counted_and_left_alone(row):
+    bills = read_bills([page(row), page(row, PAID)])
+    assert len(bills.no_bills) == 1
+    assert len(bills.payments) == 1
 
 
-@pytest.mark.parametrize("response", [b"", b"[1]", b'{"bill_list": [{"bill_type": 0}]}', b'{"bill_list": 3}'])
+@pytest.mark.parametrize("response", [b"", b"[1]", b'"text"', b'{"bill_list": 3}'])
 def test_a_broken_page_stops_the_audit_without_quoting_it(response):
     with pytest.raises(SourceError, match="action a1"):
         read_bills([outcome(response, "done", "externalpay/get_bill_list")])
