@@ -14,21 +14,21 @@ from services.executor.metrics import ExecutorMetrics
 from services.executor.performer import Performer
 from services.executor.settings import ExecutorSettings
 from siyu.events import codec, schemas_dir
-from siyu.ops.clock import clock_from, wall_ms
-from siyu.ops.corps import load_corps
+from siyu.ops.clock import ClockError, clock_from, wall_ms
+from siyu.ops.corps import CorpsError, load_corps
 from siyu.ops.health import OpsServer
 from siyu.ops.logging import configure_logging, get_logger
 from siyu.ops.signals import async_stop_event
 from siyu.wecom.client import WecomClient
-from siyu.wecom.errors import load_error_tables
-from siyu.wecom.limits import Limiter, load_limits
+from siyu.wecom.errors import ErrorTableError, load_error_tables
+from siyu.wecom.limits import Limiter, LimitsError, load_limits
 
 _STALL_SECONDS = 30.0
 _REPORT_SECONDS = 1.0
 
 
 def run(settings: ExecutorSettings) -> int:
-    """Runs the executor until a signal; returns the exit status: 0, 75 when fenced, 1 for a bug."""
+    """Runs the executor until a signal; the exit status: 0, 75 when fenced, 78 for a bad configuration, 1 for a bug."""
     configure_logging("executor", settings.log_level)
     status = 0
     try:
@@ -36,12 +36,20 @@ def run(settings: ExecutorSettings) -> int:
     except* Fenced:
         get_logger().error("fenced", instance=settings.instance)
         status = Fenced.exit_code
+    except* (CorpsError, ClockError, ErrorTableError, LimitsError, PortTaken) as refusals:
+        for refusal in refusals.exceptions:
+            get_logger().error("configuration_refused", error=type(refusal).__name__, error_detail=str(refusal))
+        status = 78
     except* Exception as errors:
         # Logged by class and place: a traceback's text may quote a record.
         for error in errors.exceptions:
-            get_logger().error("executor_crashed", instance=settings.instance, exc_info=error)
+            get_logger().error("service_crashed", instance=settings.instance, exc_info=error)
         status = status or 1
     return status
+
+
+class PortTaken(Exception):
+    """The port of the operations server is in use."""
 
 
 async def _until_signal(settings: ExecutorSettings) -> None:
@@ -66,8 +74,11 @@ async def serve(settings: ExecutorSettings, stop: asyncio.Event) -> None:
         waiting = [lane.lane.name for lane in lanes if not lane.ready()]
         return None if lanes and not waiting else f"lanes not ready: {', '.join(waiting) or 'all'}"
 
-    ops = OpsServer(settings.metrics_host, settings.metrics_port, registry=registry, live=live, ready=ready)
-    log.info("executor_started", settings=settings.redacted(), port=ops.port)
+    try:
+        ops = OpsServer(settings.metrics_host, settings.metrics_port, registry=registry, live=live, ready=ready)
+    except OSError:
+        raise PortTaken(f"port {settings.metrics_port} is taken: set SIYU_METRICS_PORT to a free one") from None
+    log.info("service_started", settings=settings.redacted(), port=ops.port)
     try:
         async with WecomClient(settings.wecom_base_url) as client:
             performer = Performer(
@@ -104,7 +115,7 @@ async def serve(settings: ExecutorSettings, stop: asyncio.Event) -> None:
                 await performer.tokens.close()
     finally:
         ops.close()
-    log.info("executor_stopped")
+    log.info("service_stopped")
 
 
 def _report(limiter: Limiter, metrics: ExecutorMetrics) -> None:

@@ -51,11 +51,11 @@ async def wecom() -> AsyncIterator[FakeWecom]:
 
 @pytest.fixture
 def worker(own_kafka: LocalKafka, tmp_path: Path) -> Iterator[Callable[..., Worker]]:
-    """`worker("executor", base_url)`: a service as a process of its own, not yet started."""
+    """`worker("services.executor", base_url)`: a process of its own, not yet started."""
     made: list[Worker] = []
     (tmp_path / "corps.yaml").write_text(CORPS)
 
-    def make(service: str, wecom_base_url: str = "", **settings: str) -> Worker:
+    def make(module: str, wecom_base_url: str = "", **settings: str) -> Worker:
         environment = {
             "SIYU_KAFKA_BOOTSTRAP": own_kafka.bootstrap,
             "SIYU_WECOM_BASE_URL": wecom_base_url,
@@ -63,7 +63,7 @@ def worker(own_kafka: LocalKafka, tmp_path: Path) -> Iterator[Callable[..., Work
             "SIYU_STATE_DIR": str(tmp_path / "state"),
             "SIYU_METRICS_PORT": "0",
         }
-        made.append(Worker(service, tmp_path / f"{service}.log", environment | settings))
+        made.append(Worker(module, tmp_path / f"{module}.log", environment | settings))
         return made[-1]
 
     yield make

@@ -21,8 +21,8 @@ from siyu.events.ids import quota_scope
 class Worker:
     """One service process; it may be killed and started again as often as the test likes."""
 
-    def __init__(self, service: str, log_file: Path, environment: dict[str, str]) -> None:
-        self._service = service
+    def __init__(self, module: str, log_file: Path, environment: dict[str, str]) -> None:
+        self._module = module
         self._log_file = log_file
         self._environment = {k: v for k, v in os.environ.items() if not k.startswith("SIYU_")} | environment
         self._process: subprocess.Popen[bytes] | None = None
@@ -30,7 +30,7 @@ class Worker:
     def start(self) -> None:
         with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", f"services.{self._service}"],
+                [sys.executable, "-m", self._module],
                 env=self._environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -44,6 +44,10 @@ class Worker:
     async def stop(self) -> int:
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
+        return await self.ended()
+
+    async def ended(self) -> int:
+        assert self._process is not None
         return await asyncio.to_thread(self._process.wait, 60)
 
     def log(self) -> str:

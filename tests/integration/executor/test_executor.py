@@ -7,8 +7,9 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+import httpx2
 import pytest
-from executor_process import Topics, Worker
+from executor_process import Topics, Worker, eventually
 from fake_wecom import Call, FakeWecom, Hang, Slow
 
 from deploy.local.kafka import LocalKafka
@@ -75,7 +76,7 @@ async def test_killed_at_random_during_calls_every_action_has_exactly_one_outcom
     wecom.on(WELCOME, codes)
     wecom.on(BILLS, Slow(0.02, {"errcode": 0, "bill_list": []}))
     dice = random.Random(11)
-    process = worker("executor", wecom.base_url)
+    process = worker("services.executor", wecom.base_url)
     actions = [welcome("kill", number) for number in range(300)] + [bills("kill", number) for number in range(300, 340)]
     topics.send(*actions)
     for _ in range(4):
@@ -102,7 +103,7 @@ async def test_a_stop_finishes_what_is_under_way_and_leaves_the_rest_untouched(
 ) -> None:
     codes = SingleUseCodes(3)
     wecom.on(WELCOME, codes)
-    process = worker("executor", wecom.base_url)
+    process = worker("services.executor", wecom.base_url)
     actions = [welcome("stop", number) for number in range(200)]
     topics.send(*actions)
     for _ in range(2):
@@ -131,7 +132,7 @@ async def test_bad_and_late_actions_end_without_a_call_and_nothing_gets_stuck(
         topics.send_raw("actions.welcome", key, poison)
     topics.send_raw("actions.welcome", key, None)
     topics.send(unknown, unsafe, garbled, good)
-    process = worker("executor", wecom.base_url)
+    process = worker("services.executor", wecom.base_url)
     process.start()
     outcomes = await topics.until_outcomes("bad", 5, process.log)
     assert await process.stop() == 0
@@ -159,23 +160,44 @@ async def test_bad_and_late_actions_end_without_a_call_and_nothing_gets_stuck(
 async def test_no_personal_field_reaches_the_log_and_the_event_id_does(
     wecom: FakeWecom, worker: Make, topics: Topics
 ) -> None:
-    process = worker("executor", wecom.base_url)
-    topics.send(welcome("log", 1), welcome("log", 2, payload=b"{"))
+    process = worker("services.executor", wecom.base_url)
+    topics.send(welcome("log", 0), welcome("log", 1, payload=b"{"))
     process.start()
     await topics.until_outcomes("log", 2, process.log)
+    ops = f"http://127.0.0.1:{process.lines('service_started')[0]['port']}"
+    assert [httpx2.get(ops + path, trust_env=False).status_code for path in ("/livez", "/readyz")] == [200, 200]
+    scope = f'corp_id="ww1",endpoint="{WELCOME}",window="minute"'
+    metrics = ""
+
+    def reported() -> bool:
+        nonlocal metrics
+        metrics = httpx2.get(f"{ops}/metrics", trust_env=False).text
+        return f"siyu_executor_quota_limit{{{scope}}} 10000.0" in metrics
+
+    await eventually(reported, process.log)
+    assert f"siyu_executor_quota_used{{{scope}}}" in metrics
+    assert 'siyu_executor_actions_total{detail="payload_malformed",lane="welcome",status="rejected"} 1.0' in metrics
+    assert "secret-" not in metrics
     assert await process.stop() == 0
     assert {(line["action_id"], line["event_id"]) for line in process.lines("action_ended")} == {
+        ("log-0", "event-0"),
         ("log-1", "event-1"),
-        ("log-2", "event-2"),
     }
     assert "secret-" not in process.log()
     assert "token-1" not in process.log()
 
 
+async def test_a_configuration_that_cannot_be_used_is_refused_by_name(worker: Make) -> None:
+    process = worker("services.executor", SIYU_CORPS="/nowhere/corps.yaml")
+    process.start()
+    assert await process.ended() == 78
+    assert "set SIYU_CORPS" in process.lines("configuration_refused")[0]["error_detail"]
+
+
 async def test_a_stuck_bill_page_does_not_hold_a_welcome(wecom: FakeWecom, worker: Make, topics: Topics) -> None:
     stuck = Hang()
     wecom.on(BILLS, stuck)
-    process = worker("executor", wecom.base_url)
+    process = worker("services.executor", wecom.base_url)
     topics.send(bills("lane", 1))
     process.start()
     await wecom.wait_for_calls(BILLS, 1)
@@ -192,7 +214,7 @@ async def test_the_broker_going_away_loses_and_repeats_nothing(
 ) -> None:
     codes = SingleUseCodes(5)
     wecom.on(WELCOME, codes)
-    process = worker("executor", wecom.base_url)
+    process = worker("services.executor", wecom.base_url)
     actions = [welcome("broker", number) for number in range(300)]
     topics.send(*actions)
     process.start()
@@ -211,7 +233,7 @@ async def test_an_add_becomes_a_welcome(wecom: FakeWecom, worker: Make, topics: 
     """contact.events → planner → actions.welcome → executor → WeCom → action.outcomes."""
     codes = SingleUseCodes(1)
     wecom.on(WELCOME, codes)
-    executor, planner = worker("executor", wecom.base_url), worker("planner")
+    executor, planner = worker("services.executor", wecom.base_url), worker("services.planner")
     executor.start()
     planner.start()
     await executor.until_log("partitions_assigned", 2)
