@@ -24,8 +24,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from confluent_kafka.admin import AdminClient
 from prometheus_client import REGISTRY, CollectorRegistry
 
+from siyu.stream import clients
 from siyu.stream.changelog import Restore, Topics, inspect_topics, log_bounds
-from siyu.stream.errors import Fenced, InputLost, StreamError, TopologyError
+from siyu.stream.clients import CORRUPT, FENCING, TRANSIENT
+from siyu.stream.errors import InputLost, StreamError, TopologyError
 from siyu.stream.metrics import StreamMetrics
 from siyu.stream.partition import Batch, Partition, Produced
 from siyu.stream.state import StateCodec
@@ -36,43 +38,7 @@ T = TypeVar("T")
 
 _CALL_SECONDS = 2.0
 _PRODUCE_CHUNK = 10_000
-_QUEUE_RECORDS = 1_000_000
 _HOUSEKEEPING_SECONDS = 5.0
-
-# Kafka's and librdkafka's ways to say "not now": the broker is away, moving, or still settling a transaction.
-_TRANSIENT = frozenset(
-    {
-        KafkaError._TIMED_OUT,
-        KafkaError._TIMED_OUT_QUEUE,
-        KafkaError._TRANSPORT,
-        KafkaError._ALL_BROKERS_DOWN,
-        KafkaError._RESOLVE,
-        KafkaError._WAIT_COORD,
-        KafkaError._MSG_TIMED_OUT,
-        KafkaError.REQUEST_TIMED_OUT,
-        KafkaError.NETWORK_EXCEPTION,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-        KafkaError.NOT_COORDINATOR,
-        KafkaError.LEADER_NOT_AVAILABLE,
-        KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError.OFFSET_NOT_AVAILABLE,
-        KafkaError.BROKER_NOT_AVAILABLE,
-        KafkaError.UNSTABLE_OFFSET_COMMIT,
-        KafkaError.CONCURRENT_TRANSACTIONS,
-    }
-)
-_FENCING = frozenset(
-    {
-        KafkaError._FENCED,
-        KafkaError.FENCED_INSTANCE_ID,
-        KafkaError.PRODUCER_FENCED,
-        KafkaError.INVALID_PRODUCER_EPOCH,
-        KafkaError.TRANSACTION_COORDINATOR_FENCED,
-    }
-)
-# The broker sent something the client had to drop: going on would skip records.
-_CORRUPT = frozenset({KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError.INVALID_MSG})
 
 
 class _AbortTransactionError(Exception):
@@ -112,7 +78,6 @@ class Runtime(Generic[S]):
         self._transaction_open = False
         self._aborts_in_a_row = 0
         self._housekeeping_due = 0.0
-        self._common: dict[str, Any]
         self._topics: Topics
         self._admin: AdminClient
         self._consumer: Consumer
@@ -145,60 +110,24 @@ class Runtime(Generic[S]):
     # -- start and end ------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        settings, member = self.settings, f"{self.processor.name}-{self.settings.instance}"
-        self._common = {
-            "bootstrap.servers": settings.bootstrap,
-            "error_cb": self._on_error,
-            # With librdkafka's "rebootstrap" (2.16) a broker that went away takes its connection object along, and
-            # send_offsets_to_transaction then waits for that for ever, past its timeout, as does joining the group.
-            "metadata.recovery.strategy": "none",
-            # The default of 10 s is most of a transaction's time.
-            "reconnect.backoff.max.ms": 1_000,
-            **settings.kafka,
-        }
-        self._admin = AdminClient(self._common, logger=self._client_logger)
+        self._admin = AdminClient(clients.common(self.settings), logger=self._client_logger)
         self._topics = self._persist("inspect topics", lambda: inspect_topics(self._admin, self.processor))
-        self._producer = Producer(
-            {
-                **self._common,
-                "transactional.id": member,
-                "transaction.timeout.ms": settings.transaction_timeout_ms,
-                "partitioner": "murmur2_random",
-                "compression.type": "lz4",
-                "linger.ms": 5,
-                "message.max.bytes": settings.max_record_bytes + 100_000,
-                "queue.buffering.max.messages": _QUEUE_RECORDS,
-                "queue.buffering.max.kbytes": 2_000_000,
-            },
-            logger=self._client_logger,
-        )
-        # Before joining the group: fences a zombie of this instance and ends its open transaction.
-        self._persist("init transactions", lambda: self._producer.init_transactions(_CALL_SECONDS * 5))
+        # Before joining the group, so that a zombie of this instance can commit nothing more.
+        self._open_producer()
         self._consumer = Consumer(
-            {
-                **self._common,
-                "group.id": self.processor.name,
-                "group.instance.id": member,
-                # Per topic the same ranges to the same members: what keeps co-partitioned inputs together.
-                "partition.assignment.strategy": "range",
-                "session.timeout.ms": settings.session_timeout_ms,
-                "heartbeat.interval.ms": max(100, settings.session_timeout_ms // 10),
-                "max.poll.interval.ms": max(settings.max_poll_interval_ms, settings.session_timeout_ms),
-                "isolation.level": "read_committed",
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                # An offset outside the log is an error, never a jump.
-                "auto.offset.reset": "error",
-                "fetch.wait.max.ms": settings.batch_ms,
-                "queued.min.messages": settings.batch_records * 4,
-                "queued.max.messages.kbytes": 65_536,
-            },
-            logger=self._client_logger,
+            {**clients.consumer(self.processor, self.settings), "error_cb": self._on_error}, logger=self._client_logger
         )
         self._consumer.subscribe(
             list(self.processor.inputs), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
         )
         self._log.info("processor_started")
+
+    def _open_producer(self) -> None:
+        """A producer whose predecessors are fenced and whose predecessor's open transaction has ended."""
+        self._producer = Producer(
+            {**clients.producer(self.processor, self.settings), "error_cb": self._on_error}, logger=self._client_logger
+        )
+        self._persist("init transactions", lambda: self._producer.init_transactions(_CALL_SECONDS * 5))
 
     def _close(self) -> None:
         if hasattr(self, "_consumer"):
@@ -294,14 +223,14 @@ class Runtime(Generic[S]):
         return {number: messages for number, messages in work.items() if messages}
 
     def _on_fetch_error(self, error: KafkaError, message: Message) -> None:
-        if error.fatal() or error.code() in _FENCING or error.code() == KafkaError._FATAL:
+        if error.fatal() or error.code() in FENCING or error.code() == KafkaError._FATAL:
             raise self._stopping(error)
         if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             raise InputLost(
                 f"processor {self.processor.name}: {message.topic()} partition {message.partition()} no longer holds "
                 "the committed offset, records would be skipped; decide where to go on, then set the group's offset"
             )
-        if error.code() in _CORRUPT:
+        if error.code() in CORRUPT:
             raise StreamError(
                 f"{message.topic()} partition {message.partition()} at {message.offset()}: {error.name()}, "
                 "going on would skip records"
@@ -361,7 +290,7 @@ class Runtime(Generic[S]):
 
     def _produce_many(self, topic: str, records: list[Produced], partition: int = -1) -> None:
         for start in range(0, len(records), _PRODUCE_CHUNK):
-            while len(self._producer) > _QUEUE_RECORDS // 2:
+            while len(self._producer) > clients.QUEUE_RECORDS // 2:
                 self._turned = time.monotonic()
                 self._producer.poll(0.1)
             chunk: list[Any] = records[start : start + _PRODUCE_CHUNK]
@@ -401,6 +330,9 @@ class Runtime(Generic[S]):
         self._log.warning("transaction_aborted", error_detail=str(reason), attempt=self._aborts_in_a_row)
         self._in_transaction("abort", lambda: self._producer.abort_transaction(_CALL_SECONDS))
         self._transaction_open = False
+        # librdkafka (2.16) may keep a gap in its sequence numbers after refused records, and then flush in vain until
+        # the transaction's timeout; a new producer starts clean.
+        self._open_producer()
         self._release()
         self._consumer.assign([])
         # The next turn takes the same partitions over again, from what the broker says is committed.
@@ -478,18 +410,7 @@ class Runtime(Generic[S]):
         return Partition(number, self.processor, settings, self._states, store, share)
 
     def _restore(self, bounds: dict[int, tuple[int, int]], assignment: int) -> None:
-        consumer = Consumer(
-            {
-                **self._common,
-                "group.id": f"{self.processor.name}.restore",
-                "isolation.level": "read_committed",
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-                "auto.offset.reset": "error",
-                "fetch.wait.max.ms": 100,
-            },
-            logger=self._client_logger,
-        )
+        consumer = Consumer(clients.restorer(self.processor, self.settings), logger=self._client_logger)
         try:
             restore = Restore(
                 consumer,
@@ -541,9 +462,9 @@ class Runtime(Generic[S]):
             except (KafkaException, StoreLocked) as raised:
                 if isinstance(raised, KafkaException):
                     error: KafkaError = raised.args[0]
-                    if error.fatal() or error.code() in _FENCING:
+                    if error.fatal() or error.code() in FENCING:
                         raise self._stopping(error) from raised
-                    if not error.retriable() and error.code() not in _TRANSIENT:
+                    if not error.retriable() and error.code() not in TRANSIENT:
                         raise StreamError(f"processor {self.processor.name}: {what}: {error}") from raised
                 self._connected = False
                 self._log.warning("waiting", reason=what, error_detail=str(raised))
@@ -561,7 +482,7 @@ class Runtime(Generic[S]):
                 return
             except KafkaException as raised:
                 error: KafkaError = raised.args[0]
-                if error.fatal() or error.code() in _FENCING:
+                if error.fatal() or error.code() in FENCING:
                     raise self._stopping(error) from raised
                 if error.txn_requires_abort():
                     raise _AbortTransactionError(f"{what}: {error.name()}") from raised
@@ -582,13 +503,7 @@ class Runtime(Generic[S]):
                 )
 
     def _stopping(self, error: KafkaError) -> StreamError:
-        """The error to end with after a fatal one of a client."""
-        if error.code() in _FENCING or "fenced" in error.str().lower():
-            return Fenced(
-                f"processor {self.processor.name}-{self.settings.instance}: fenced ({error.name()}): a newer process "
-                "runs under this instance's ids, or a transaction outlived its timeout; a supervised restart is safe"
-            )
-        return StreamError(f"processor {self.processor.name}: fatal client error {error}")
+        return clients.ending(error, clients.member(self.processor, self.settings))
 
     # -- reporting ----------------------------------------------------------------------------------------------
 
