@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry
-
 from services.journey.domain import CHANGES_WITHOUT_EFFECT, Customer, apply
 from services.journey.metrics import JourneyMetrics, Result
 from services.journey.settings import Settings
 from siyu.events import ContactEvent, OrderFact, PaymentEvent, RelationshipFact, codec
 from siyu.events.ids import customer_key, staff_key, unknown_customer_key
-from siyu.ops.health import OpsServer
-from siyu.ops.logging import configure_logging, get_logger
-from siyu.ops.signals import stop_event
-from siyu.stream import Context, Processor, Record, Runtime, Step, StreamError, StreamSettings
+from siyu.ops.logging import get_logger
+from siyu.ops.processor import run_processor
+from siyu.stream import Context, Processor, Record, Step
 
 NAME = "journey"
 CONTACT_EVENTS, PAYMENT_EVENTS = "contact.events", "payment.events"
@@ -85,36 +82,4 @@ def key_of(event: ContactEvent | PaymentEvent) -> str:
 
 def run(settings: Settings) -> int:
     """Runs until SIGTERM or SIGINT; the exit code of the process."""
-    configure_logging(NAME, settings.log_level)
-    log = get_logger()
-    stop = stop_event()
-    registry = CollectorRegistry()
-    runtime = Runtime(
-        processor(JourneyMetrics(registry), log_events=settings.log_events),
-        StreamSettings(settings.kafka_bootstrap, settings.state_dir, settings.instance),
-        registry=registry,
-    )
-    try:
-        ops = OpsServer(
-            settings.metrics_host,
-            settings.metrics_port,
-            registry=registry,
-            live=lambda: None if runtime.alive() else "the loop stands still",
-            ready=lambda: None if runtime.ready() else "not connected, not restored, or a partition halted",
-        )
-    except OSError:
-        log.error("port_taken", port=settings.metrics_port, detail="set SIYU_METRICS_PORT to a free port")
-        return 78
-    log.info("service_started", settings=settings.redacted(), port=ops.port)
-    try:
-        runtime.run(stop)
-    except StreamError as error:
-        log.error("service_failed", error=type(error).__name__, error_detail=str(error))
-        return error.exit_code
-    except Exception as error:  # the rim of the process: nothing is lost, the next start goes on from the last commit
-        log.error("service_crashed", exc_info=error)
-        return 1
-    finally:
-        ops.close()
-    log.info("service_stopped")
-    return 0
+    return run_processor(settings, lambda registry: processor(JourneyMetrics(registry), log_events=settings.log_events))
