@@ -119,8 +119,9 @@ class Sync:
             # A restart under the same name takes its partitions back without waiting for the old session to end.
             consumer_group_instance_id=f"{APP}-{settings.instance}",
             consumer_auto_offset_reset="earliest",
-            broker_session_timeout=30.0,
-            broker_heartbeat_interval=3.0,
+            # A vanished instance is replaced after this; nothing here keeps the loop busy for seconds.
+            broker_session_timeout=10.0,
+            broker_heartbeat_interval=2.0,
             broker_request_timeout=60.0,
             broker_commit_interval=1.0,
             stream_wait_empty=False,
