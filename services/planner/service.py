@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry
-
 from services.planner.domain import CustomerPlan, plan
 from services.planner.metrics import PlannerMetrics, Result
 from services.planner.rules import RuleError, WelcomeRule, load_welcome_rule
 from services.planner.settings import Settings
 from siyu.events import ContactEvent, codec, schemas_dir
 from siyu.events.ids import customer_key, quota_scope
-from siyu.ops.health import OpsServer
 from siyu.ops.logging import configure_logging, get_logger
-from siyu.ops.signals import stop_event
-from siyu.stream import Context, Processor, Record, Runtime, Step, StreamError, StreamSettings
+from siyu.ops.processor import NEEDS_A_PERSON, run_processor
+from siyu.stream import Context, Processor, Record, Step
 
 NAME = "planner"
 CONTACT_EVENTS = "contact.events"
@@ -72,44 +69,16 @@ def build_step(rule: WelcomeRule, metrics: PlannerMetrics, *, log_events: bool) 
 
 def run(settings: Settings) -> int:
     """Runs until SIGTERM or SIGINT; the exit code of the process."""
-    configure_logging(NAME, settings.log_level)
-    log = get_logger()
-    stop = stop_event()
-    registry = CollectorRegistry()
     try:
         rule = load_welcome_rule(schemas_dir() / "rules" / "welcome.yaml")
     except RuleError as error:
-        log.error("rule_refused", error=type(error).__name__, error_detail=str(error))
-        return 78
-    runtime = Runtime(
-        processor(rule, PlannerMetrics(registry), log_events=settings.log_events),
+        configure_logging(NAME, settings.log_level)
+        get_logger().error("rule_refused", error=type(error).__name__, error_detail=str(error))
+        return NEEDS_A_PERSON
+    return run_processor(
+        settings,
+        lambda registry: processor(rule, PlannerMetrics(registry), log_events=settings.log_events),
         # Small batches: a welcome code lives 20 s, and a person is waiting.
-        StreamSettings(
-            settings.kafka_bootstrap, settings.state_dir, settings.instance, batch_records=1_000, batch_ms=50
-        ),
-        registry=registry,
+        batch_records=1_000,
+        batch_ms=50,
     )
-    try:
-        ops = OpsServer(
-            settings.metrics_host,
-            settings.metrics_port,
-            registry=registry,
-            live=lambda: None if runtime.alive() else "the loop stands still",
-            ready=lambda: None if runtime.ready() else "not connected, not restored, or a partition halted",
-        )
-    except OSError:
-        log.error("port_taken", port=settings.metrics_port, detail="set SIYU_METRICS_PORT to a free port")
-        return 78
-    log.info("service_started", settings=settings.redacted(), port=ops.port)
-    try:
-        runtime.run(stop)
-    except StreamError as error:
-        log.error("service_failed", error=type(error).__name__, error_detail=str(error))
-        return error.exit_code
-    except Exception as error:  # the rim of the process: nothing is lost, the next start goes on from the last commit
-        log.error("service_crashed", exc_info=error)
-        return 1
-    finally:
-        ops.close()
-    log.info("service_stopped")
-    return 0

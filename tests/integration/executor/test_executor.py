@@ -252,7 +252,7 @@ async def test_an_add_becomes_a_welcome(wecom: FakeWecom, worker: Make, topics: 
             fail_reason="",
         )
         topics.send_event("contact.events", customer_key("ww1", event.customer_id), event)
-    await wecom.wait_for_calls(WELCOME, 20)
+    await eventually(lambda: len(codes.used) == 20, lambda: planner.log() + executor.log())
     await executor.until_log("action_ended", 20)
     assert await planner.stop() == 0
     assert await executor.stop() == 0
