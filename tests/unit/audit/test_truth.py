@@ -86,6 +86,16 @@ def test_sent_in_truth_means_recorded_as_sent(truth):
     assert check(truth, ends=outcomes("expired"))["actions"] == (0, 0, 1)
 
 
+@pytest.mark.parametrize(("status", "differences"), [("already_done", 0), ("expired", 0), ("done", 1), ("failed", 1)])
+def test_the_second_code_of_an_acquaintance_that_was_welcomed_needs_no_second_welcome(truth, status, differences):
+    truth.welcomes["ww1", "s1", "c1", T + 5000] = False
+    contacts = [*CONTACTS, Contact("ww1", "s1", "c1", "add", T + 5000, "poster", "CODE2", "e2")]
+    ((_, row),) = outcomes(status)
+    tables = (relationships(), orders(), staff_days(), [*outcomes(), (("ww1", "a2"), {**row, "caused_by": "e2"})])
+    actions = check_truth(truth, contacts, tables)[-1]
+    assert (actions.lost, actions.double, actions.different) == (0, 0, differences)
+
+
 def test_a_wrong_episode_is_different(truth):
     ((key, row),) = relationships()
     wrong = [(key, {**row, "episodes": [[T, T + 1, "staff"]]})]
