@@ -173,17 +173,23 @@ class Sink:
     # Reading
 
     def _collect(self) -> Batch:
-        """What arrives within the linger time, up to a full batch; empty when nothing does."""
+        """What arrives within the linger time, up to a full batch; empty when nothing does.
+
+        While records are there for the taking the batch grows beyond that time: catching up goes in full batches.
+        """
         batch = Batch(self._epoch)
         settings = self._settings
         until = time.monotonic() + settings.sink_linger_ms / 1000
+        more = True
         while batch.records < settings.sink_batch_rows and batch.bytes < settings.sink_batch_bytes:
             self._turned_at = now = time.monotonic()
-            if now > until:
+            if now > until and not more:
                 break
             messages, self._ahead = self._ahead, []
             wanted = min(CHUNK, settings.sink_batch_rows - batch.records)
-            messages += self._consumer.consume(wanted, max(0.0, until - now))
+            arrived = self._consumer.consume(wanted, max(0.0, until - now))
+            more = len(arrived) == wanted
+            messages += arrived
             if batch.epoch != self._epoch:
                 # Revoked while we waited: whoever has the partitions now reads these records again.
                 batch = Batch(self._epoch)
