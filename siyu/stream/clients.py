@@ -56,7 +56,7 @@ def common(settings: StreamSettings) -> dict[str, Any]:
     return {
         "bootstrap.servers": settings.bootstrap,
         # With librdkafka's "rebootstrap" (2.16) a broker that went away takes its connection object along, and
-        # send_offsets_to_transaction then waits for that for ever, past its timeout.
+        # send_offsets_to_transaction then waits for that for ever, past its timeout and the broker's return.
         "metadata.recovery.strategy": "none",
         # The default of 10 s is most of a transaction's time.
         "reconnect.backoff.max.ms": 1_000,

@@ -37,6 +37,7 @@ from siyu.stream.types import Processor, S, StreamSettings
 T = TypeVar("T")
 
 _CALL_SECONDS = 2.0
+_READY_SECONDS = 10.0
 _PRODUCE_CHUNK = 10_000
 _HOUSEKEEPING_SECONDS = 5.0
 
@@ -84,12 +85,20 @@ class Runtime(Generic[S]):
         self._producer: Producer
 
     def alive(self) -> bool:
-        """The loop turns. Independent of Kafka: waiting for a broker is turning."""
-        return time.monotonic() - self._turned < self.settings.stall_ms / 1000
+        """The loop turns; waiting for a broker is turning.
+
+        One call cannot be bounded: send_offsets_to_transaction (librdkafka 2.16) returns only when the group's
+        coordinator is back if it went away in the middle of it. Longer than ``stall_ms``, a restart does no harm.
+        """
+        return self._since_turn() < self.settings.stall_ms / 1000
 
     def ready(self) -> bool:
-        """Connected, assigned, restored, and no partition halted."""
-        return self._connected and self._taken_over and not self.halted()
+        """Connected, turning, assigned, restored, and no partition halted."""
+        turning = self._since_turn() < _READY_SECONDS
+        return self._connected and turning and self._taken_over and not self.halted()
+
+    def _since_turn(self) -> float:
+        return time.monotonic() - self._turned
 
     def halted(self) -> dict[int, str]:
         """Partition → why it consumes nothing more."""
