@@ -30,6 +30,8 @@ OUTCOMES = "action.outcomes"
 DEAD_LETTERS = "dlq.executor"
 
 _POLL_MS = 50
+_COMMIT_EVERY_SECONDS = 0.1
+"""A transaction costs the broker the same for one outcome as for hundreds; a call that waits for it is none."""
 _COMMIT_RECORDS = 500
 _COMMIT_BYTES = 16 << 20
 _MAX_RECORD_BYTES = 8 << 20
@@ -76,6 +78,7 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._windows: dict[TopicPartition, PartitionWindow] = {}
         self._paused: set[TopicPartition] = set()
         self._committing = asyncio.Lock()
+        self._commit_due = 0.0
         self._producer: AIOKafkaProducer | None = None
         self._consumer: AIOKafkaConsumer | None = None
         self._assigned = False
@@ -124,7 +127,9 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 ticket = Ticket()
                 window.take(Entry(record.offset, ticket, asyncio.create_task(self._perform(record, ticket))))
                 self._metrics.in_flight.labels(self.lane.name).inc()
-        await self._commit()
+        if time.monotonic() >= self._commit_due:
+            await self._commit()
+            self._commit_due = time.monotonic() + _COMMIT_EVERY_SECONDS
 
     def _balance(self) -> None:
         """A full window takes no more; half empty it does again (pausing throws away what was fetched ahead)."""
