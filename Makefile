@@ -36,8 +36,8 @@ lint: ## Format and lint checks
 	@$(RUN) ruff check .
 
 .PHONY: types
-types: ## mypy --strict on siyu/ and every domain.py
-	@$(RUN) mypy siyu $(wildcard services/*/domain.py)
+types: ## mypy --strict on everything that runs
+	@$(RUN) mypy siyu services simulator deploy
 
 .PHONY: unit
 unit: setup ## Tests that need neither broker nor engine

@@ -22,7 +22,7 @@ def main() -> int:
         for name, info in SimulatorSettings.model_fields.items():
             sys.stdout.write(f"  {name:26} {info.default!s:28} {info.description}\n")
         return 0
-    settings = SimulatorSettings()  # type: ignore[call-arg]  # every field has a default
+    settings = SimulatorSettings()
     configure_logging("simulator", settings.log_level)
 
     async def run() -> int:

@@ -362,7 +362,7 @@ class Sink:
                 DEAD_LETTERS,
                 key=message.key(),
                 value=message.value(),
-                headers=headers(message, stage, error, GROUP),
+                headers=dict(headers(message, stage, error, GROUP)),
                 on_delivery=delivered,
             )
         if dead and (self._producer.flush(FLUSH_TIMEOUT_S) or failed):
