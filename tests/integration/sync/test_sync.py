@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.partitioner import DefaultPartitioner
 from confluent_kafka import Consumer, TopicPartition
 from executor import Bills, Executor, collection, outcome, refund
 from service_process import ServiceProcess, eventually
@@ -204,7 +205,12 @@ def test_a_row_that_is_no_event_is_kept_once_and_the_others_are_read(
 def test_two_instances_share_the_corps_and_one_takes_over_from_the_other(
     kafka: LocalKafka, start_sync: StartSync, start_executor: StartExecutor, unique_name: Callable[[str], str]
 ) -> None:
-    lists = {unique_name("ww"): Bills() for _ in range(6)}
+    # One corp a partition, so that whoever has a partition has a corp to read for.
+    by_partition: dict[int, str] = {}
+    while len(by_partition) < 4:
+        corp_id = unique_name("ww")
+        by_partition[DefaultPartitioner()(corp_id.encode(), range(4), range(4))] = corp_id
+    lists = {corp_id: Bills() for corp_id in by_partition.values()}
     for bills in lists.values():
         bills.rows = [collection("o1", now_s() - 60)]
     start_executor({corp_id: bills.answer for corp_id, bills in lists.items()})
