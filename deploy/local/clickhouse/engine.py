@@ -5,6 +5,7 @@ engine from a stream of bytes; up to a part (1 M rows or 64 MiB) it is written w
 Everything here blocks: call it from threads.
 """
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -118,6 +119,7 @@ class Request:
 
     def insert(self, statement: Statement, data: Iterable[bytes]) -> Progress:
         """Write the rows in `data`; when `data` raises, nothing of the last part is written."""
+        failures = self._failures()
         try:
             inserter = self._connection.send_insert(statement.head.decode(), statement.format)
         except _REFUSED as raised:
@@ -132,7 +134,19 @@ class Request:
             raise
         except _REFUSED as raised:
             raise ClickHouseException.from_engine(raised) from raised
+        # The wheel keeps to itself what goes wrong while the last part is written (a violated constraint, a full disk)
+        # and reports success; the engine counts it all the same. There is one writer at a time, so a new failure is
+        # this insert's, or at worst a failing query's beside it: then the client writes the same rows once more.
+        for code, (count, text) in self._failures().items():
+            if count > failures.get(code, (0, ""))[0]:
+                raise ClickHouseException.from_engine(RuntimeError(f"Code: {code}. DB::Exception: {text}"))
         return Progress(written_rows=done.rows_written, written_bytes=done.bytes_written)
+
+    def _failures(self) -> dict[str, tuple[int, str]]:
+        """How often each code was raised so far, and the latest text."""
+        answer = self.run("SELECT toString(code), value, last_error_message FROM system.errors", "JSONCompactEachRow")
+        rows = (json.loads(line) for line in answer.body.splitlines())
+        return {code: (int(count), text) for code, count, text in rows}
 
 
 def _assignment(name: str, value: str) -> str:

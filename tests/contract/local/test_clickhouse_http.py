@@ -566,3 +566,13 @@ def test_the_log_holds_no_text_of_queries(http: httpx2.Client, clickhouse: Local
     logged = clickhouse.log_file.read_text()
     assert "secret" not in logged
     assert "code 60" in logged
+
+
+def test_an_insert_that_fails_while_it_is_written_says_so(http: httpx2.Client, table: str) -> None:
+    http.post("/", content=f"ALTER TABLE {table} ADD CONSTRAINT small CHECK id < 10").raise_for_status()
+    head = {"query": f"INSERT INTO {table} (id) FORMAT JSONEachRow"}
+    refused = http.post("/", params=head, content='{"id": 50}')
+    assert (refused.status_code, refused.headers["X-ClickHouse-Exception-Code"]) == (500, "469")
+    assert "Constraint `small`" in refused.text
+    http.post("/", params=head, content='{"id": 5}').raise_for_status()
+    assert http.post("/", content=f"SELECT id FROM {table}").text == "5\n"
