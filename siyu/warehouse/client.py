@@ -9,8 +9,14 @@ from __future__ import annotations
 from urllib.parse import SplitResult, urlsplit
 
 import clickhouse_connect
+from clickhouse_connect.driver import options
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
+
+# The client looks for pandas and its kin at the first insert, and where they happen to be installed (chdb brings them)
+# importing them keeps a service that has just been restarted from writing for seconds. We hand it plain columns only.
+for _library in ("np", "pd", "pd_time_test", "arrow", "pl"):
+    setattr(options, _library, None)
 
 DATABASE = "siyu"
 
