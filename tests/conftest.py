@@ -10,10 +10,15 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
+from hypothesis import settings
 
 from deploy.local.clickhouse import LocalClickHouse
 from deploy.local.kafka import LocalKafka
 from deploy.local.ports import free_ports
+
+# A timing is never asserted: a busy machine must not fail a property.
+settings.register_profile("siyu", deadline=None)
+settings.load_profile("siyu")
 
 KEPT_LOGS = pytest.StashKey[list[Path]]()
 

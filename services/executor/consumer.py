@@ -24,6 +24,7 @@ from services.executor.metrics import ExecutorMetrics
 from services.executor.performer import Abandoned, Performer, Ticket, internal_error
 from services.executor.window import DeadLetter, Entry, PartitionWindow, Result
 from siyu.events import Action, Codec, CodecError
+from siyu.ops import dlq
 from siyu.ops.logging import get_logger
 
 OUTCOMES = "action.outcomes"
@@ -153,7 +154,7 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 offset=record.offset,
                 error=type(error).__name__,
             )
-            return DeadLetter(record.key, record.value, _origin(record, error))
+            return DeadLetter(record.key, record.value, self._headers(record, error))
         try:
             return await self._performer.perform(action, self.lane.patience, ticket)
         except Abandoned:
@@ -162,6 +163,18 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             # The rim: a bug must end this action, visibly, and not the lane.
             self._log.error("action_failed_inside", action_id=action.action_id, exc_info=True)
             return internal_error(action)
+
+    def _headers(self, record: ConsumerRecord, error: BaseException) -> list[tuple[str, bytes]]:
+        return dlq.headers(
+            record.topic,
+            record.partition,
+            record.offset,
+            record.timestamp,
+            stage="decode",
+            error=error,
+            processor="executor",
+            earlier=record.headers or (),
+        )
 
     # -- committing ---------------------------------------------------------------------------------------------
 
@@ -384,18 +397,3 @@ class LaneConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await asyncio.wait_for(client.stop(), _CLOSE_SECONDS)
         except (KafkaError, TimeoutError) as error:
             self._log.warning("kafka_close_incomplete", error=type(error).__name__)
-
-
-def _origin(record: ConsumerRecord, error: BaseException) -> list[tuple[str, bytes]]:
-    earlier = dict(record.headers or ()).get("attempt", b"")
-    fields: dict[str, object] = {
-        "origin.topic": record.topic,
-        "origin.partition": record.partition,
-        "origin.offset": record.offset,
-        "origin.timestamp_ms": record.timestamp,
-        "error.stage": "decode",
-        "error.class": type(error).__name__,
-        "processor": "executor",
-        "attempt": int(earlier) + 1 if earlier.isdigit() else 1,
-    }
-    return [(name, str(value).encode()) for name, value in fields.items()]

@@ -29,13 +29,13 @@ from services.sync.metrics import SyncMetrics
 from services.sync.settings import Settings, parse_time
 from siyu.events import Action, ActionOutcome, CodecError, PaymentEvent, codec
 from siyu.events.ids import quota_scope
+from siyu.ops import dlq
 from siyu.ops.clock import Clock, clock_from, wall_ms
 from siyu.ops.corps import CorpsError, load_corps
 from siyu.ops.health import OpsServer
 from siyu.ops.logging import configure_logging, get_logger
 from siyu.ops.signals import async_stop_event
 from siyu.pay import BillPage, BillPageError, BillsRefused, event_key, parse_page
-from siyu.stream.deadletter import place
 
 APP = "sync"
 ENDPOINT = "externalpay/get_bill_list"
@@ -311,19 +311,17 @@ class Sync:
     ) -> None:
         """Keeps the record in the dead letter topic; returns when Kafka has it."""
         message = event.message
-        fields = {
-            "origin.topic": message.topic,
-            "origin.partition": message.partition,
-            "origin.offset": message.offset,
-            "origin.timestamp_ms": int(message.timestamp * 1000),
-            "error.stage": stage,
-            "error.class": type(error).__name__,
-            "error.place": place(error),
-            "processor": APP,
-            "attempt": 1,
-            **(more or {}),
-        }
-        headers = [(name, str(value).encode()) for name, value in fields.items()]
+        headers = dlq.headers(
+            message.topic,
+            message.partition,
+            message.offset,
+            int(message.timestamp * 1000),
+            stage=stage,
+            error=error,
+            processor=APP,
+            earlier=dict(message.headers or ()).items(),
+        )
+        headers += [(name, value.encode()) for name, value in (more or {}).items()]
         await self._send_all(DEAD_LETTERS, [(_bytes(message.key), _bytes(event.value), headers)])
         self._metrics.dead_letters.labels(stage).inc()
         self._log.error(

@@ -1,4 +1,4 @@
-"""Dead letters: looking at them and sending them back to where they came from.
+"""Dead letters: what they carry, looking at them, and sending them back to where they came from.
 
 A dead letter is the original record, byte for byte, with headers that name its origin. Replaying appends it to the
 origin topic under its original key; every consumer is idempotent by id, so a replay of something that had been applied
@@ -7,7 +7,8 @@ changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import traceback
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -16,6 +17,46 @@ from confluent_kafka.admin import AdminClient
 PREFIX = "dlq."
 ORIGIN = "origin.topic"
 ATTEMPT = "attempt"
+
+
+def headers(
+    topic: str | None,
+    partition: int | None,
+    offset: int | None,
+    timestamp_ms: int,
+    *,
+    stage: str,
+    error: BaseException,
+    processor: str,
+    earlier: Iterable[tuple[str, object]] = (),
+) -> list[tuple[str, bytes]]:
+    """Headers of a dead letter: where it came from and what went wrong, by class and place.
+
+    Never by message: an error's text may hold a name or a phone number. ``earlier`` are the record's own headers;
+    ``attempt`` counts on when a replayed dead letter dies again.
+    """
+    before = dict(earlier).get(ATTEMPT)
+    fields: dict[str, object] = {
+        ORIGIN: topic,
+        "origin.partition": partition,
+        "origin.offset": offset,
+        "origin.timestamp_ms": timestamp_ms,
+        "error.stage": stage,
+        "error.class": type(error).__name__,
+        "error.place": place(error),
+        "processor": processor,
+        ATTEMPT: int(before) + 1 if isinstance(before, bytes) and before.isdigit() else 1,
+    }
+    return [(name, str(value).encode()) for name, value in fields.items()]
+
+
+def place(error: BaseException) -> str:
+    """Where ``error`` was raised: file, line and function of the innermost frame."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return "unknown"
+    last = frames[-1]
+    return f"{last.filename.rsplit('/', 1)[-1]}:{last.lineno} {last.name}"
 
 
 class DeadLettersError(RuntimeError):

@@ -6,14 +6,12 @@ phone number, so it goes nowhere.
 
 from __future__ import annotations
 
-import traceback
 from collections import deque
 
 from confluent_kafka import Message
 
+from siyu.ops import dlq
 from siyu.stream.types import StreamSettings
-
-ATTEMPT = "attempt"
 
 
 class NoKey(ValueError):
@@ -28,31 +26,18 @@ class UndeclaredOutput(ValueError):
     """A step emitted to a topic that is not among the processor's outputs."""
 
 
-def place(error: BaseException) -> str:
-    """Where ``error`` was raised: file, line and function of the innermost frame."""
-    frames = traceback.extract_tb(error.__traceback__)
-    if not frames:
-        return "unknown"
-    last = frames[-1]
-    return f"{last.filename.rsplit('/', 1)[-1]}:{last.lineno} {last.name}"
-
-
 def headers(message: Message, stage: str, error: BaseException, processor: str) -> list[tuple[str, bytes]]:
-    """Headers of a dead letter. ``attempt`` counts on when a replayed dead letter dies again."""
-    earlier = dict(message.headers() or []).get(ATTEMPT)
-    attempt = int(earlier) + 1 if isinstance(earlier, bytes) and earlier.isdigit() else 1
-    fields: dict[str, object] = {
-        "origin.topic": message.topic(),
-        "origin.partition": message.partition(),
-        "origin.offset": message.offset(),
-        "origin.timestamp_ms": message.timestamp()[1],
-        "error.stage": stage,
-        "error.class": type(error).__name__,
-        "error.place": place(error),
-        "processor": processor,
-        ATTEMPT: attempt,
-    }
-    return [(name, str(value).encode()) for name, value in fields.items()]
+    """Headers of the dead letter that ``message`` becomes."""
+    return dlq.headers(
+        message.topic(),
+        message.partition(),
+        message.offset(),
+        message.timestamp()[1],
+        stage=stage,
+        error=error,
+        processor=processor,
+        earlier=dict(message.headers() or ()).items(),
+    )
 
 
 class DeadLetterLimit:
