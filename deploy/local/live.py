@@ -137,7 +137,7 @@ class LiveView:
             if self._plain:
                 await self._run_plain(http)
             else:
-                with Live(self._screen(), console=self._console, auto_refresh=False, transient=True) as live:
+                with Live(self._screen(), console=self._console, auto_refresh=False) as live:
                     self._live = live
                     await self._run_screen(http, live)
 
@@ -227,12 +227,12 @@ class LiveView:
                 ends["sent" if labels["status"] in ("done", "already_done") else labels["status"]] += int(count)
         return ends
 
-    def _limits(self) -> list[tuple[str, str, float, float]]:
+    def _limits(self) -> list[tuple[str, str, str, float, float]]:
         gauges = self._totals["executor"].gauges
         used = {labels: value for (name, labels), value in gauges.items() if name == "siyu_executor_quota_used"}
         limits = {labels: value for (name, labels), value in gauges.items() if name == "siyu_executor_quota_limit"}
         return [
-            (named["endpoint"], named["window"], used[labels], limit)
+            (named["corp_id"], named["endpoint"], named["window"], used[labels], limit)
             for labels, limit in limits.items()
             if limit and labels in used
             for named in [dict(labels)]
@@ -262,15 +262,19 @@ class LiveView:
         )
 
     def _screen(self) -> RenderableType:
-        parts: list[RenderableType] = [self._head(), Columns([self._flow(), self._churn(), self._speed()], padding=1)]
-        # A screen of 24 lines still shows what matters: the rest only where there is room.
-        height = self._console.size.height
-        if height >= 34 or (height >= 26 and not self._limits()):
-            parts.append(self._top())
-        if height >= 44:
-            parts.append(self._limit_table())
-        parts.append(self._process_line())
+        columns = Columns([self._flow(), self._churn(), self._speed()], padding=1)
+        parts: list[RenderableType] = [self._head(), columns, self._process_line()]
+        # A small screen still shows what matters: the rest only where there is room.
+        room = self._console.size.height - 1 - sum(map(self._lines, parts))
+        for part in (self._top(), self._limit_table()):
+            if self._lines(part) > room:
+                break
+            room -= self._lines(part)
+            parts.insert(-1, part)
         return Group(*parts)
+
+    def _lines(self, part: RenderableType) -> int:
+        return len(self._console.render_lines(part, pad=False))
 
     def _head(self) -> RenderableType:
         done, planned = self._progress()
@@ -332,12 +336,13 @@ class LiveView:
 
     def _limit_table(self) -> RenderableType:
         table = Table(title="接口限额 Limits used", box=box.SIMPLE_HEAD, title_justify="left")
+        table.add_column("企业 corp")
         table.add_column("接口 endpoint")
         table.add_column("窗口 window")
         table.add_column("已用 / 上限 used / limit", justify="right")
-        busiest = sorted(self._limits(), key=lambda row: -row[2] / row[3])[:5]
-        for endpoint, window, used, limit in busiest:
-            table.add_row(endpoint, window, f"{used:,.0f} / {limit:,.0f}  {used / limit:.1%}")
+        busiest = sorted(self._limits(), key=lambda row: -row[3] / row[4])[:5]
+        for corp_id, endpoint, window, used, limit in busiest:
+            table.add_row(corp_id, endpoint, window, f"{used:,.0f} / {limit:,.0f}  {used / limit:.1%}")
         return table
 
     def _state(self, name: str) -> str:

@@ -101,8 +101,8 @@ class Report:
     """What the recomputation rests on: deliveries, distinct events, pages, payments, refunds."""
     totals: list[tuple[str, int, int]] = field(default_factory=list)
     """(figure, from the data file, from ClickHouse), money in fen."""
-    skipped: Row = field(default_factory=dict)
-    """Lines of the data file that are neither payment nor refund, by reason."""
+    skipped: dict[str, list[str]] = field(default_factory=dict)
+    """Numbers of the data file's documents that are neither payment nor refund, by reason."""
     freshness: dict[str, Row] = field(default_factory=dict)
     welcomes: Row = field(default_factory=dict)
     same_second: Row = field(default_factory=dict)
@@ -194,8 +194,11 @@ class Report:
             table.add_row(name, *shown, "[green]=[/]" if wanted == found else "[bold red]≠[/]")
         console.print(table)
         if self.skipped:
-            listed = ", ".join(f"{reason} {count:,}" for reason, count in self.skipped.items())
-            console.print(f"跳过 skipped: {listed}")
+            for reason, numbers in self.skipped.items():
+                first = ", ".join(numbers[:_SHOWN_PER_SECTION])
+                more = f", and {len(numbers) - _SHOWN_PER_SECTION:,} more" if len(numbers) > _SHOWN_PER_SECTION else ""
+                console.print(f"跳过 skipped: {len(numbers):,} {reason}: {first}{more}", soft_wrap=True)
+            console.print("全部列表见 --json / the whole list is in the --json file")
 
     def _print_measurements(self, console: Console) -> None:
         if self.arrived:

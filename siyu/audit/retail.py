@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 import gzip
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from pathlib import Path
@@ -63,7 +63,8 @@ class Purchases:
 
     invoices: list[Invoice] = field(default_factory=list)
     unmatched: list[UnmatchedRefund] = field(default_factory=list)
-    skipped: Counter[str] = field(default_factory=Counter)
+    skipped: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """Numbers of what is neither payment nor refund, by reason."""
 
 
 def load_purchases(path: Path) -> Purchases:
@@ -109,12 +110,12 @@ def _purchases(lines: list[dict[str, str]]) -> Purchases:
             invoice.gross_fen += amount
             invoice.left_of_item[line["StockCode"]] += amount
         else:
-            purchases.skipped["bad debt lines"] += 1
+            purchases.skipped["bad debt lines"].append(number)
 
     of_customer: dict[str, list[Invoice]] = defaultdict(list)
     for invoice in sorted(by_number.values(), key=lambda i: (i.date, i.number)):
         if invoice.gross_fen <= 0:
-            purchases.skipped["invoices of zero total"] += 1
+            purchases.skipped["invoices of zero total"].append(invoice.number)
             continue
         purchases.invoices.append(invoice)
         if invoice.customer:
@@ -124,7 +125,7 @@ def _purchases(lines: list[dict[str, str]]) -> Purchases:
     for line in cancelled:
         left = -_fen(line)
         if left <= 0:
-            purchases.skipped["cancelled lines of zero amount"] += 1
+            purchases.skipped["cancelled lines of zero amount"].append(line["InvoiceNo"])
             continue
         for invoice in reversed(of_customer.get(line["CustomerID"], [])):
             if invoice.date > line["InvoiceDate"]:
