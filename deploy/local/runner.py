@@ -146,6 +146,8 @@ class Runner:
                     task.result()
         except BaseException:
             everything_ready.cancel()
+            # Its end is looked at, or asyncio would report it as forgotten.
+            await asyncio.gather(everything_ready, return_exceptions=True)
             await self.stop()
             raise
 

@@ -71,7 +71,7 @@ async def test_killing_each_service_in_turn_changes_nothing(tmp_path: Path) -> N
                 await runner.wait_ready(name)
                 assert runner.process(name).restarts == 1
 
-    report = await played(demo(tmp_path, customers=400, duration_s=50), disturb=kill_in_turn)
+    report = await played(demo(tmp_path, customers=400, duration_s=60), disturb=kill_in_turn)
     assert killed == list(KILLED_IN_TURN)
     assert sections(report, "truth")["orders"] > 0
 
