@@ -28,7 +28,7 @@ test: setup ## Everything CI needs: lint, types, unit, contract, integration, en
 	@deploy/local/setup.sh --compose
 	@$(MAKE) --no-print-directory lint types
 	@$(RUN) siyu schemas
-	@$(RUN) pytest tests
+	@$(RUN) pytest tests --numprocesses 3 --dist loadfile
 
 .PHONY: lint
 lint: ## Format and lint checks

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from confluent_kafka.admin import AdminClient, NewTopic
 from hypothesis import settings
 
@@ -21,6 +22,13 @@ settings.register_profile("siyu", deadline=None)
 settings.load_profile("siyu")
 
 KEPT_LOGS = pytest.StashKey[list[Path]]()
+
+
+@pytest.fixture(autouse=True)
+def _logs_of_one_test() -> Iterator[None]:
+    """A test that sets up logging binds it to its own captured output, which is gone afterwards."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
