@@ -24,8 +24,8 @@ __all__ = ["LocalKafka", "train"]
 
 LOG4J = Path(__file__).with_name("log4j2.xml")
 # 350 MB resident with this heap at the demo's load; the page cache holds the log.
-# The optimising compiler costs a broker that lives for minutes, on two cores it shares, more than it returns: with it the
-# demo's welcomes took 2.8 s at p99 while it was busy compiling, without it 0.8 s. A long benchmark may want it back.
+# The optimising compiler costs a broker that lives for minutes, on two cores it shares, more than it returns: the
+# demo's welcomes took 2.8 s at p99 with it and 0.8 s without. A long benchmark may want it back.
 JVM = ("-Xms128m", "-Xmx512m", "-XX:TieredStopAtLevel=1")
 STOP_GRACE_S = 20.0
 
