@@ -7,6 +7,7 @@ more partitions would cut keys off from their state. Such differences are shown 
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -196,3 +197,12 @@ class Cluster:
             except KafkaException as error:
                 if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
                     raise TopicsError(f"topic {name}: {error.args[0]}") from None
+        self._wait_visible({c.topic for c in creates})
+
+    def _wait_visible(self, names: set[str]) -> None:
+        """The controller acknowledges a topic before the brokers show it; who starts in between finds none."""
+        deadline = time.monotonic() + self._timeout
+        while missing := names - set(self._admin.list_topics(timeout=self._timeout).topics):
+            if time.monotonic() > deadline:
+                raise TopicsError(f"created, but not shown by the brokers yet: {', '.join(sorted(missing))}")
+            time.sleep(0.1)
