@@ -5,6 +5,6 @@ from __future__ import annotations
 import sys
 
 from services.executor.service import run
-from services.executor.settings import ExecutorSettings
+from services.executor.settings import Settings
 
-sys.exit(run(ExecutorSettings()))
+sys.exit(run(Settings()))

@@ -12,7 +12,7 @@ from services.executor.consumer import Fenced, LaneConsumer
 from services.executor.lanes import LANES
 from services.executor.metrics import ExecutorMetrics
 from services.executor.performer import Performer
-from services.executor.settings import ExecutorSettings
+from services.executor.settings import Settings
 from siyu.events import codec, schemas_dir
 from siyu.ops.clock import ClockError, clock_from, wall_ms
 from siyu.ops.corps import CorpsError, load_corps
@@ -27,7 +27,7 @@ _STALL_SECONDS = 30.0
 _REPORT_SECONDS = 1.0
 
 
-def run(settings: ExecutorSettings) -> int:
+def run(settings: Settings) -> int:
     """Runs the executor until a signal; the exit status: 0, 75 when fenced, 78 for a bad configuration, 1 for a bug."""
     configure_logging("executor", settings.log_level)
     status = 0
@@ -52,11 +52,11 @@ class PortTaken(Exception):
     """The port of the operations server is in use."""
 
 
-async def _until_signal(settings: ExecutorSettings) -> None:
+async def _until_signal(settings: Settings) -> None:
     await serve(settings, async_stop_event())
 
 
-async def serve(settings: ExecutorSettings, stop: asyncio.Event) -> None:
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Runs every lane until ``stop``. Raises what ends a lane, in a group."""
     log = get_logger().bind(instance=settings.instance)
     registry = CollectorRegistry()

@@ -9,7 +9,7 @@ from pydantic import Field
 from siyu.ops.settings import ServiceSettings
 
 
-class ExecutorSettings(ServiceSettings):
+class Settings(ServiceSettings):
     """Environment ``SIYU_…``."""
 
     wecom_base_url: str = Field(

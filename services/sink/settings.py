@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pydantic import Field
-from pydantic_settings import SettingsConfigDict
 
 from siyu.ops.settings import ServiceSettings
 
 
 class Settings(ServiceSettings):
     """Kafka → ClickHouse."""
-
-    model_config = SettingsConfigDict(env_prefix="SIYU_", frozen=True, extra="ignore")
 
     metrics_port: int = Field(9107, ge=0, le=65535, description="Port of /livez, /readyz and /metrics; 0: any free one")
     clickhouse_url: str = Field("http://127.0.0.1:8123", description="ClickHouse's HTTP interface, without credentials")

@@ -6,15 +6,12 @@ from datetime import datetime
 from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
-from pydantic_settings import SettingsConfigDict
 
 from siyu.ops.settings import ServiceSettings
 
 
 class Settings(ServiceSettings):
     """Bills, through the executor."""
-
-    model_config = SettingsConfigDict(env_prefix="SIYU_", frozen=True, extra="ignore")
 
     metrics_port: int = Field(9106, ge=0, le=65535, description="Port of /livez, /readyz and /metrics; 0: any free one")
     corps: Path = Field(Path("corps.yaml"), description="Corps file")
