@@ -3,7 +3,7 @@
 # Kafka's jars. Safe to run again; says nothing when nothing is missing. --compose also wants `docker compose config`.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-export PATH="$HOME/.local/bin:$PATH"
+export PATH="$HOME/.local/bin:$PATH" PIP_ROOT_USER_ACTION=ignore
 
 say() { printf 'setup: %s\n' "$*"; }
 stop() { printf 'setup: %s\n' "$*" >&2; exit 2; }
