@@ -48,13 +48,9 @@ format: ## Format the code and sort imports
 	@$(RUN) ruff format .
 	@$(RUN) ruff check --fix .
 
-.PHONY: stack
-stack: setup ## Start Kafka, ClickHouse and all services and stay up (Ctrl-C stops)
-	@$(RUN) siyu demo --seed $(SEED) --staff $(STAFF) --customers $(CUSTOMERS) --keep
-
 .PHONY: bench
 bench: setup ## Run every benchmark; each prints JSON
-	@for file in benchmarks/*.py; do echo "== $$file"; $(RUN) python $$file --json || exit 1; done
+	@for file in benchmarks/*.py; do echo "== $$file"; $(RUN) python $$file || exit 1; done
 
 .PHONY: clean
 clean: ## Remove what runs left behind (var/), not the caches
