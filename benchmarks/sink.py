@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import structlog
 from clickhouse_connect.driver.client import Client
 from confluent_kafka import Producer
 from prometheus_client import CollectorRegistry
@@ -119,6 +121,8 @@ def row_by_row(warehouse: Warehouse, facts: list[OrderFact]) -> float:
 
 
 def main() -> None:
+    # Standard output is for the JSON alone.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--facts", type=int, default=100_000, help="order facts; each is a row in two tables")
     parser.add_argument("--revisions", type=int, default=2, help="facts an order")

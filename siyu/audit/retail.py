@@ -219,7 +219,7 @@ def _totals(purchases: Purchases, order_rows: Found, found_customers: Rows) -> l
     unknown = [i for i in invoices if not i.customer]
     found_unknown = [o for o in paid if not o["customer_id"]]
     return [
-        ("客户 customers", len(customers - {""}), len(found_customers)),
+        ("有收退款的客户 customers with a payment or refund", len(customers - {""}), len(found_customers)),
         ("发票 invoices", len(invoices), len(paid)),
         ("其中客户未知 of unknown customers", len(unknown), len(found_unknown)),
         ("销售额 gross ¥", gross, found_gross),
