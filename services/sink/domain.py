@@ -11,7 +11,7 @@ from datetime import date
 from operator import attrgetter
 from typing import Any
 
-from siyu.events import ActionOutcome, Event, OrderFact, RelationshipFact, StaffDaySnapshot
+from siyu.events import STAFF_COUNTERS, ActionOutcome, Event, OrderFact, RelationshipFact, StaffDaySnapshot
 
 _EPOCH = date(1970, 1, 1).toordinal()
 _DATE_LIMIT = 1 << 16
@@ -157,21 +157,7 @@ STAFF_DAY = Table(
         *_texts("staff_id"),
         Column("day", "Date", lambda fact: days_since_1970(fact.day)),
         _REVISION,
-        *_integers(
-            "adds",
-            "half_adds",
-            "lost_by_customer",
-            "lost_by_staff",
-            "lost_by_transfer",
-            "orders",
-            "gross_fen",
-            "refunds",
-            "refunded_fen",
-            "unknown_customer_orders",
-            "unknown_customer_gross_fen",
-            "unmatched_refunds",
-            "unmatched_refund_fen",
-        ),
+        *_integers(*STAFF_COUNTERS),
         *_ORIGIN,
     ),
     key=attrgetter("corp_id", "staff_id", "day"),

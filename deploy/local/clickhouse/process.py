@@ -11,34 +11,25 @@ from pathlib import Path
 import httpx2
 
 from deploy.local import launch
+from deploy.local.child import ChildServer
 from deploy.local.errors import StartFailed
 from deploy.local.ports import answers, check_free
 
 __all__ = ["LocalClickHouse"]
 
-STOP_GRACE_S = 20.0
 
-
-class LocalClickHouse:
+class LocalClickHouse(ChildServer):
     """A server on `host:port` with its data in `data_dir`."""
 
     def __init__(
         self, data_dir: Path, port: int = 8123, host: str = "127.0.0.1", *, options: tuple[str, ...] = ()
     ) -> None:
-        self.data_dir = data_dir.resolve()
-        self.host = host
-        self.port = port
+        super().__init__(data_dir, port, host)
         self._options = options
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         return f"http://{self.host}:{self.port}"
-
-    @property
-    def pid(self) -> int | None:
-        """The server's process, also after its death; None before the first start."""
-        return self._process.pid if self._process else None
 
     @property
     def log_file(self) -> Path:
@@ -80,30 +71,6 @@ class LocalClickHouse:
         if answer.status_code != 200:
             raise RuntimeError(answer.text)
         return answer.text
-
-    def stop(self) -> None:
-        """Stop in order (SIGTERM); SIGKILL after a grace of 20 s. Stopping a stopped server changes nothing."""
-        if self._process is None or self._process.poll() is not None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_GRACE_S)
-        except subprocess.TimeoutExpired:
-            self.kill()
-
-    def kill(self) -> None:
-        """SIGKILL: what a lost machine looks like."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-    def __enter__(self) -> "LocalClickHouse":
-        self.start()
-        self.wait_ready()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def _last_line(self) -> str:
         lines = self.log_file.read_text(errors="replace").splitlines()

@@ -16,6 +16,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from deploy.local import launch
+from deploy.local.child import ChildServer
 from deploy.local.errors import DataFolderInUse, StartFailed
 from deploy.local.kafka.jars import DEFAULT_CACHE, class_archive, require_java, resolve_jars
 from deploy.local.ports import answers, check_free, free_ports
@@ -27,7 +28,6 @@ LOG4J = Path(__file__).with_name("log4j2.xml")
 # The optimising compiler costs a broker that lives for minutes, on two cores it shares, more than it returns: the
 # demo's welcomes took 2.8 s at p99 with it and 0.8 s without. A long benchmark may want it back.
 JVM = ("-Xms128m", "-Xmx512m", "-XX:TieredStopAtLevel=1")
-STOP_GRACE_S = 20.0
 
 # Kafka's defaults suit a cluster; these suit one node that should start in seconds and be thrown away.
 PROPERTIES = {
@@ -70,7 +70,7 @@ PROPERTIES = {
 }
 
 
-class LocalKafka:
+class LocalKafka(ChildServer):
     """A broker in `data_dir` listening on `host:port`; the controller's port is any free one unless given."""
 
     def __init__(
@@ -83,27 +83,14 @@ class LocalKafka:
         cache_dir: Path = DEFAULT_CACHE,
         train_into: Path | None = None,
     ) -> None:
-        self.data_dir = data_dir.resolve()
-        self.host = host
-        self.port = port
+        super().__init__(data_dir, port, host)
         self._controller_port = controller_port
         self._cache_dir = cache_dir
         self._train_into = train_into
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def bootstrap(self) -> str:
         return f"{self.host}:{self.port}"
-
-    @property
-    def pid(self) -> int | None:
-        """The Java process, also after its death; None before the first start."""
-        return self._process.pid if self._process else None
-
-    @property
-    def exit_status(self) -> int | None:
-        """None while the broker runs."""
-        return self._process.poll() if self._process else None
 
     @property
     def log_file(self) -> Path:
@@ -162,30 +149,6 @@ class LocalKafka:
                     raise StartFailed(
                         f"Kafka on {self.bootstrap} not ready within {timeout_s:.0f} s: {self._reason()}"
                     ) from None
-
-    def stop(self) -> None:
-        """Stop in order (SIGTERM); SIGKILL after a grace of 20 s. Stopping a stopped broker changes nothing."""
-        if self._process is None or self._process.poll() is not None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_GRACE_S)
-        except subprocess.TimeoutExpired:
-            self.kill()
-
-    def kill(self) -> None:
-        """SIGKILL: what a lost machine looks like."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-    def __enter__(self) -> "LocalKafka":
-        self.start()
-        self.wait_ready()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def _lock(self) -> IO[bytes]:
         """Kafka refuses a second broker on its folder too, but only after it has written into the first one's log."""
