@@ -24,9 +24,8 @@ from deploy.local.ports import answers, check_free, free_ports
 __all__ = ["LocalKafka", "train"]
 
 LOG4J = Path(__file__).with_name("log4j2.xml")
-# 350 MB resident with this heap at the demo's load; the page cache holds the log.
-# The optimising compiler costs a broker that lives for minutes, on two cores it shares, more than it returns: the
-# demo's welcomes took 2.8 s at p99 with it and 0.8 s without. A long benchmark may want it back.
+# A broker that lives for minutes gets little back for the optimising compiler: in the demo it took 50 CPU seconds and
+# 283 MB without it, 57 and 374 with it, at the same latencies. The page cache holds the log.
 JVM = ("-Xms128m", "-Xmx512m", "-XX:TieredStopAtLevel=1")
 
 # Kafka's defaults suit a cluster; these suit one node that should start in seconds and be thrown away.
