@@ -90,7 +90,7 @@ async def test_a_purchase_history_comes_out_to_the_cent(tmp_path: Path) -> None:
     report = await played(demo(tmp_path, data=history, join_s=10, replay_s=10))
     totals = {total["figure"].split(" ", 1)[1]: (total["data"], total["clickhouse"]) for total in report["totals"]}
     assert totals == {
-        "customers": (30, 30),
+        "customers with a payment or refund": (30, 30),
         "invoices": (66, 66),
         "of unknown customers": (6, 6),
         "gross ¥": (93_804, 93_804),
