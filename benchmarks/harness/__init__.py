@@ -1,0 +1,1 @@
+"""What several benchmarks share: the broker, preloaded events, worker processes with their CPU time, right answers."""

@@ -1,0 +1,148 @@
+"""The join of contact and payment events in siyu.stream, quixstreams, faust and, as the limit, consume and decode only.
+
+One run: the same events, broker, machine and pure step function (``harness/steps.py``) for every engine; events lie in
+two topics of 4 partitions before anything is measured, every engine runs in one process of its own and drains them.
+``harness/measure.py`` says how the span is measured (first record decoded until the last commit is visible, for all
+alike), ``engines/`` how each is set up, ``harness/check.py`` how its outputs are checked: a wrong one ends in status 1.
+
+An engine with a steady low rate gets fewer events (``events`` in the result), drawn the same way. The first run, whose
+figures are thrown away, warms the broker; the order of engines rotates from round to round, and medians count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.harness.broker import Cluster, broker
+from benchmarks.harness.check import Checked, WrongOutput, checker
+from benchmarks.harness.events import Data
+from benchmarks.harness.measure import EngineFailed, Measured
+from benchmarks.harness.processes import machine
+from benchmarks.harness.run import Engine, preload, run, siyu_states
+from benchmarks.harness.steps import STEPS
+
+SIYU, LIMIT = "siyu.stream", "limit"
+ENGINES = {
+    engine.name: engine
+    for engine in (
+        Engine(SIYU, "benchmarks.engines.siyu_stream", "exactly once", siyu_states),
+        Engine(LIMIT, "benchmarks.engines.limit", "none: consume and decode only", None),
+    )
+}
+LARGEST = {"faust": 100_000}
+"""Events an engine gets at most: its rate is steady and low."""
+WARM_UP = 50_000
+
+
+def join(options: argparse.Namespace, kafka_pid: int, cluster: Cluster) -> dict[str, Any]:
+    """All rounds of all engines. Raises EngineFailed and WrongOutput."""
+    step = STEPS[options.step]
+    names: list[str] = options.engines
+    counts = {name: min(options.events, LARGEST.get(name, options.events)) for name in names}
+    data = {count: Data(count, options.customers, options.seed) for count in {*counts.values(), WARM_UP}}
+    inputs = {count: preload(cluster, data[count]) for count in data}
+    checkers = {count: checker(step.name, data[count]) for count in set(counts.values())}
+    run(cluster, kafka_pid, ENGINES[SIYU], step, inputs[WARM_UP], None, name="warm-up")
+
+    measured: defaultdict[str, list[Measured]] = defaultdict(list)
+    checked: dict[str, Checked] = {}
+    for number in range(options.rounds):
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            count = counts[name]
+            print(f"round {number + 1}: {name}, {count} events", file=sys.stderr)
+            figures, outputs = run(
+                cluster, kafka_pid, ENGINES[name], step, inputs[count], checkers[count], name=f"{name}-{number}"
+            )
+            measured[name].append(figures)
+            if outputs is not None:
+                checked[name] = outputs
+    return result(options, measured, checked)
+
+
+def result(
+    options: argparse.Namespace, measured: dict[str, list[Measured]], checked: dict[str, Checked]
+) -> dict[str, Any]:
+    def medians(figure: Any, digits: int = 0) -> dict[str, float]:
+        return {name: round(statistics.median(map(figure, runs)), digits) for name, runs in measured.items()}
+
+    rates = medians(lambda run: run.events / run.seconds)
+    reference = rates.get(SIYU)
+    ratios = {
+        f"vs_{other}": round(reference / rates[other], 3) for other in rates if reference is not None and other != SIYU
+    }
+    return {
+        "step": options.step,
+        "events_per_s": rates,
+        "events_per_cpu_s": medians(lambda run: run.events / run.worker_cpu_s),
+        "ratios": ratios,
+        "broker_cpu_us_per_event": medians(lambda run: run.broker_cpu_s / run.events * 1e6, 2),
+        "worker_cpu_us_per_event": medians(lambda run: run.worker_cpu_s / run.events * 1e6, 2),
+        "peak_mb": medians(lambda run: run.peak_mb, 1),
+        "events": {name: runs[0].events for name, runs in measured.items()},
+        "rounds_events_per_s": {
+            name: [round(run.events / run.seconds) for run in runs] for name, runs in measured.items()
+        },
+        "checked": {name: outputs._asdict() for name, outputs in checked.items()},
+        "guarantees": {name: ENGINES[name].guarantee for name in measured},
+        "customers": options.customers,
+        "siyu_stream_us_per_event": time_of_the_runtime(measured.get(SIYU, [])),
+    }
+
+
+def time_of_the_runtime(runs: Sequence[Measured]) -> dict[str, float]:
+    """Where the loop's time went, as the runtime's own metrics have it, µs an event."""
+    found = {}
+    for part in ("step", "commit", "store"):
+        values = [run.reports[0]["metrics"][f"siyu_stream_{part}_seconds_sum"] / run.events * 1e6 for run in runs]
+        if values:
+            found[part] = round(statistics.median(values), 2)
+    return found
+
+
+def table(found: dict[str, Any]) -> str:
+    lines = [
+        f"step {found['step']}, {found['customers']} customers",
+        f"{'':14}{'events':>10}{'events/s':>12}{'per CPU s':>12}{'broker µs':>12}{'peak MB':>10}  guarantee",
+    ]
+    for name, rate in found["events_per_s"].items():
+        lines.append(
+            f"{name:14}{found['events'][name]:>10}{rate:>12,.0f}{found['events_per_cpu_s'][name]:>12,.0f}"
+            f"{found['broker_cpu_us_per_event'][name]:>12.2f}{found['peak_mb'][name]:>10.0f}"
+            f"  {found['guarantees'][name]}"
+        )
+    lines.append("  ".join(f"{name} {ratio:.2f}" for name, ratio in found["ratios"].items()))
+    parts = found["siyu_stream_us_per_event"]
+    lines.append("siyu.stream, µs an event: " + ", ".join(f"{part} {value}" for part, value in parts.items()))
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=1_000_000, help="events to join (default: %(default)s)")
+    parser.add_argument("--customers", type=int, default=200_000, help="drawn from so many (default: %(default)s)")
+    parser.add_argument("--step", choices=list(STEPS), default="minimal")
+    parser.add_argument("--engines", nargs="+", choices=list(ENGINES), default=list(ENGINES))
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each engine, medians count")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the events (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="the result as JSON instead of a table")
+    options = parser.parse_args()
+    described = machine()
+    try:
+        with broker() as kafka:
+            assert kafka.pid is not None
+            found = {**join(options, kafka.pid, Cluster(kafka.bootstrap)), "machine": described}
+    except (EngineFailed, WrongOutput) as failed:
+        print(failed, file=sys.stderr)
+        return 1
+    print(json.dumps(found, indent=2, ensure_ascii=False) if options.json else table(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
