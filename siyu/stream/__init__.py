@@ -2,7 +2,7 @@
 
 from siyu.stream.errors import Fenced, ForeignStore, InputLost, StateError, StreamError, TopologyError
 from siyu.stream.runtime import Runtime
-from siyu.stream.types import Codec, Context, Processor, Record, Step, StreamSettings
+from siyu.stream.types import Codec, Context, Processor, Record, Step, StreamSettings, Timer
 
 __all__ = [
     "Codec",
@@ -17,5 +17,6 @@ __all__ = [
     "Step",
     "StreamError",
     "StreamSettings",
+    "Timer",
     "TopologyError",
 ]

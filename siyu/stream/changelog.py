@@ -24,6 +24,7 @@ from siyu.stream.errors import TopologyError
 from siyu.stream.store import StateStore
 from siyu.stream.types import Processor
 
+READ_COMMITTED, READ_UNCOMMITTED = IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED
 _REQUEST_SECONDS = 5.0
 _SLICE_RECORDS = 20_000
 _SLICE_SECONDS = 0.1
@@ -46,7 +47,13 @@ def inspect_topics(admin: AdminClient, processor: Processor[Any]) -> Topics:
     Raises TopologyError saying what to change, KafkaException when the broker cannot be asked.
     """
     existing = admin.list_topics(timeout=_REQUEST_SECONDS).topics
-    needed = [*processor.inputs, processor.changelog, *sorted(processor.outputs), processor.dead_letters]
+    needed = [
+        *processor.inputs,
+        processor.changelog,
+        *sorted(processor.outputs),
+        processor.dead_letters,
+        *processor.globals,
+    ]
     missing = [topic for topic in needed if topic not in existing]
     if missing:
         raise TopologyError(
@@ -73,14 +80,16 @@ def inspect_topics(admin: AdminClient, processor: Processor[Any]) -> Topics:
     )
 
 
-def log_bounds(admin: AdminClient, topic: str, partitions: list[int]) -> dict[int, tuple[int, int]]:
-    """Partition → (log start, high watermark read uncommitted)."""
+Bounds = dict[int, tuple[int, int]]
+"""Partition → (log start, log end)."""
+
+
+def log_bounds(admin: AdminClient, topic: str, partitions: list[int], isolation: IsolationLevel) -> Bounds:
+    """Where the log begins and ends; read committed it ends at the first transaction that is still open."""
 
     def ask(spec: OffsetSpec) -> dict[int, int]:
         request = {TopicPartition(topic, p): spec for p in partitions}
-        answers = admin.list_offsets(
-            request, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=_REQUEST_SECONDS
-        )
+        answers = admin.list_offsets(request, isolation_level=isolation, request_timeout=_REQUEST_SECONDS)
         return {tp.partition: future.result().offset for tp, future in answers.items()}
 
     starts, ends = ask(OffsetSpec.earliest()), ask(OffsetSpec.latest())  # type: ignore[no-untyped-call]
@@ -99,7 +108,7 @@ class Restore:
         consumer: Consumer,
         topic: str,
         stores: dict[int, StateStore],
-        bounds: dict[int, tuple[int, int]],
+        bounds: Bounds,
         *,
         delete_retention_ms: int,
         now_ms: int,
@@ -137,6 +146,10 @@ class Restore:
         self._consumer.assign(
             [TopicPartition(self._topic, p, self._stores[p].position or OFFSET_BEGINNING) for p in sorted(self.missing)]
         )
+
+    def left(self) -> int:
+        """Offsets still to pass, over all partitions."""
+        return sum(end - self._stores[partition].position for partition, end in self.missing.items())
 
     def step(self) -> int:
         """Applies the next slice; ``missing`` is empty when all is restored. Returns the records applied."""

@@ -93,6 +93,8 @@ def consumer(processor: Processor[Any], settings: StreamSettings) -> dict[str, A
         "enable.auto.offset.store": False,
         # An offset outside the log is an error, never a jump.
         "auto.offset.reset": "error",
+        # A partition's timers run by the clock once its end was seen.
+        "enable.partition.eof": processor.on_timer is not None,
         "fetch.wait.max.ms": settings.batch_ms,
         "queued.min.messages": settings.batch_records * 4,
         "queued.max.messages.kbytes": 65_536,

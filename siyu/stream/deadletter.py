@@ -11,7 +11,7 @@ from collections import deque
 from confluent_kafka import Message
 
 from siyu.ops import dlq
-from siyu.stream.types import StreamSettings
+from siyu.stream.types import StreamSettings, Timer
 
 
 class NoKey(ValueError):
@@ -26,6 +26,10 @@ class UndeclaredOutput(ValueError):
     """A step emitted to a topic that is not among the processor's outputs."""
 
 
+class UnusableTimer(ValueError):
+    """A timer without a state to live in, or in a processor without ``on_timer``."""
+
+
 def headers(message: Message, stage: str, error: BaseException, processor: str) -> list[tuple[str, bytes]]:
     """Headers of the dead letter that ``message`` becomes."""
     return dlq.headers(
@@ -38,6 +42,11 @@ def headers(message: Message, stage: str, error: BaseException, processor: str) 
         processor=processor,
         earlier=dict(message.headers() or ()).items(),
     )
+
+
+def timer_headers(timer: Timer, partition: int, error: BaseException, processor: str) -> list[tuple[str, bytes]]:
+    """Headers of the dead letter of a timer: it has no origin record to send back, its key is that of the letter."""
+    return dlq.headers("", partition, -1, timer.due_ms, stage="timer", error=error, processor=processor)
 
 
 class DeadLetterLimit:

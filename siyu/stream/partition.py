@@ -1,30 +1,45 @@
-"""One partition number of all inputs: its states, its stream time and the steps over its records.
+"""One partition number of all inputs: its states, its stream time, its timers and the steps over its records.
 
-Everything here is undone by dropping the object: the disk is written only by ``store_committed``, after the
-transaction that carries the same changes has committed.
+Everything here is undone by dropping the object: the disk is written only by ``write_back``, with what ``committed``
+was told of after the transaction that carries the same changes.
 """
 
 from __future__ import annotations
 
+import sys
+import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, Generic, TypedDict
 
+import msgspec
 from confluent_kafka import KafkaError, Message
 
-from siyu.stream.deadletter import DeadLetterLimit, NoKey, TooLarge, UndeclaredOutput, headers
+from siyu.stream.deadletter import (
+    DeadLetterLimit,
+    NoKey,
+    TooLarge,
+    UndeclaredOutput,
+    UnusableTimer,
+    headers,
+    timer_headers,
+)
 from siyu.stream.state import StateCodec
 from siyu.stream.store import RESERVED, StateStore
-from siyu.stream.types import Context, Processor, Record, S, StreamSettings
+from siyu.stream.tables import GlobalTable
+from siyu.stream.timers import DueTimers
+from siyu.stream.types import NO_TIMERS, Context, Processor, Record, S, StreamSettings, Timer
 
 
 class _Absent(Enum):
-    """Not looked up yet; None means looked up and not there."""
+    """Not looked up yet; a state of None means looked up and not there."""
 
     ABSENT = 0
 
 
 _ABSENT: Final = _Absent.ABSENT
+_NOT_THERE: Final = (None, NO_TIMERS)
 
 
 class Produced(TypedDict, total=False):
@@ -37,9 +52,10 @@ class Produced(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """The original record and why it was not processed."""
+    """The original key and value, why they were not processed, and where they are from."""
 
-    message: Message
+    key: bytes | None
+    value: bytes | None
     stage: str
     headers: list[tuple[str, bytes]]
 
@@ -48,38 +64,73 @@ class DeadLetter:
 class Batch:
     """What the steps over one partition's share of a batch produced."""
 
+    records: int = 0
+    timers: int = 0
     outputs: dict[str, list[Produced]] = field(default_factory=dict)
+    by_globals: list[tuple[str, Produced]] = field(default_factory=list)
+    """(topic, message) of the outputs whose step looked at a global table."""
     dead: list[DeadLetter] = field(default_factory=list)
 
 
 class HotStates(Generic[S]):
-    """Decoded states in two generations of at most ``limit`` together: what the last generations did not touch goes.
+    """Decoded states and timers in two generations that together stay within a budget of bytes.
 
-    An LRU order would cost a list operation a record; this costs one dictionary look-up.
+    What two generations did not touch goes. An LRU order would cost a list operation a record; this costs one
+    dictionary look-up. Sizes are sampled: measuring every state would cost more than decoding it again.
     """
 
-    def __init__(self, limit: int) -> None:
-        self.young: dict[bytes, S | None] = {}
-        self._old: dict[bytes, S | None] = {}
-        self._half = max(1, limit // 2)
+    def __init__(self, budget_bytes: int) -> None:
+        self.young: dict[bytes, tuple[S | None, Mapping[str, int]]] = {}
+        self._old: dict[bytes, tuple[S | None, Mapping[str, int]]] = {}
+        self._half = budget_bytes / 2
+        self._mean_bytes = 0.0
 
-    def promote(self, keys: set[bytes]) -> list[bytes]:
+    def promote(self, keys: Collection[bytes]) -> list[bytes]:
         """Brings the known ones of ``keys`` into ``young`` and returns the unknown ones."""
         young, old = self.young, self._old
         missing = []
         for key in keys:
             if key not in young:
-                state = old.get(key, _ABSENT)
-                if state is _ABSENT:
+                kept = old.get(key, _ABSENT)
+                if kept is _ABSENT:
                     missing.append(key)
                 else:
-                    young[key] = state
+                    young[key] = kept
         return missing
+
+    def weigh(self, key: bytes) -> None:
+        """Takes one state into the mean by which the budget is kept."""
+        size = sys.getsizeof(key) + _deep_bytes(self.young[key]) + _ENTRY_BYTES
+        self._mean_bytes += (size - self._mean_bytes) * (0.05 if self._mean_bytes else 1.0)
 
     def age(self) -> None:
         """Between batches only: forgets the old generation once the young one is full."""
-        if len(self.young) >= self._half:
+        if len(self.young) * self._mean_bytes >= self._half:
             self._old, self.young = self.young, {}
+
+
+_ENTRY_BYTES = 100
+"""Of a dictionary, for one entry."""
+
+
+def _deep_bytes(value: Any) -> int:
+    """Memory of a value and all it holds."""
+    size = sys.getsizeof(value)
+    if isinstance(value, msgspec.Struct):
+        return size + sum(_deep_bytes(getattr(value, name)) for name in value.__struct_fields__)
+    if isinstance(value, dict):
+        return size + sum(_deep_bytes(k) + _deep_bytes(v) for k, v in value.items())
+    if isinstance(value, list | tuple | set | frozenset):
+        return size + sum(map(_deep_bytes, value))
+    return size
+
+
+def wall_ms() -> int:
+    """The machine's clock, epoch ms: for what is measured and kept about the work, never handed to a step."""
+    return time.time_ns() // 1_000_000
+
+
+_TIMER_SLICE = 500
 
 
 class Partition(Generic[S]):
@@ -92,51 +143,62 @@ class Partition(Generic[S]):
         settings: StreamSettings,
         states: StateCodec[S],
         store: StateStore,
-        cache_entries: int,
+        cache_bytes: int,
     ) -> None:
         self.number = number
         self.store = store
         self.positions: dict[str, int] = {}
         """Input topic → next offset to consume."""
+        self.ends: dict[str, int] = {}
+        """Input topic → the end of the log when it was last reached."""
         self.stream_time = 0
         self.halted: str | None = None
         """Why this partition consumes nothing more, until a restart."""
         self.cache_hits = 0
         self.cache_misses = 0
+        self.backlog: list[Message] = []
+        """Fetched, but behind more timers than one batch takes."""
         self._processor = processor
-        self._max_bytes = settings.max_record_bytes
+        self._settings = settings
         self._states = states
-        self._hot: HotStates[S] = HotStates(cache_entries)
+        self._hot: HotStates[S] = HotStates(cache_bytes)
+        self._timers = DueTimers(store, in_use=processor.on_timer is not None)
         self._limit = DeadLetterLimit(settings)
         self._seen = 0
+        self._quiet_since = time.monotonic()
         self._changed: dict[bytes, bytes | None] = {}
-        self._changelog_end: int | None = None
+        self._unwritten: dict[bytes, bytes | None] = {}
+        """Committed, and not on disk yet."""
+        self._spent: list[tuple[int, bytes]] = []
+        """Timer entries the disk may forget, likewise."""
+        self._landed_end: int | None = None
+        self._committed_end = 0
+        self._written_at = time.monotonic()
 
-    def process(self, messages: list[Message]) -> Batch:
-        """Runs the step over each record and remembers changed states.
+    # -- steps ----------------------------------------------------------------------------------------------------
 
-        When the dead-letter limit is passed, ``halted`` says why and ``messages`` loses what was not processed.
+    def process(
+        self, messages: list[Message], tables: Mapping[str, GlobalTable] | None = None, tick_ms: int = 0
+    ) -> Batch:
+        """Runs the steps over the records, and due timers before the record that makes them due.
+
+        ``tick_ms``: timers due then fire although no record says so. When the dead-letter limit is passed, ``halted``
+        says why, and the record that passed it and those after it are not processed.
         """
         batch = Batch()
-        seen_before = self._seen
         self._load({k for m in messages if (k := m.key()) is not None and k[:1] != RESERVED})
-        processor, max_bytes, encode_state = self._processor, self._max_bytes, self._states.encode
-        step, decode, encode, declared = (
-            processor.step,
-            processor.codec.decode,
-            processor.codec.encode,
-            processor.outputs,
-        )
-        states, changed, outputs, positions = self._hot.young, self._changed, batch.outputs, self.positions
-        ctx = Context(self.stream_time)
+        decode, step = self._processor.codec.decode, self._processor.step
+        number, states, positions = self.number, self._hot.young, self.positions
+        ctx = Context(self.stream_time, tables)
         for message in messages:
             topic, offset, stamp = message.topic(), message.offset(), message.timestamp()[1]
             assert topic is not None
             assert offset is not None
             if stamp > ctx.now:
+                if stamp >= self._timers.next_ms and not self._fire(stamp, ctx, batch):
+                    break
                 ctx.now = stamp
             stage = "decode"
-            emitted: list[tuple[str, Produced]] = []
             try:
                 raw_key, raw_value = message.key(), message.value()
                 if raw_key is None:
@@ -144,54 +206,150 @@ class Partition(Generic[S]):
                 key = raw_key.decode()
                 # An input's tombstone is a record with no object in it; the step decides what that means.
                 value = None if raw_value is None else decode(raw_value)
-                record = Record(topic, self.number, offset, stamp, key, value)
-                state = states[raw_key]
+                state, timers = states[raw_key]
+                ctx.timers = timers
                 stage = "step"
-                new = step(key, record, state, ctx)
+                new = step(key, Record(topic, number, offset, stamp, key, value), state, ctx)
                 stage = "encode"
-                if new is not state:
-                    stored = None if new is None else encode_state(new)
-                    if stored is not None and len(stored) > max_bytes:
-                        raise TooLarge
-                for out, out_key, out_value in ctx.emitted:
-                    if out not in declared:
-                        raise UndeclaredOutput
-                    data = encode(out_value)
-                    if len(data) > max_bytes:
-                        raise TooLarge
-                    emitted.append((out, {"key": out_key.encode(), "value": data}))
+                if ctx.emitted or new is not state or ctx.timers is not timers:
+                    self._accept(raw_key, state, timers, new, ctx, batch)
             except Exception as error:  # the rim of the step: a dead letter, or a halt
-                self.halted = self._limit.exceeded(self._seen)
-                if self.halted is not None:
+                if self._halts():
                     break
-                batch.dead.append(DeadLetter(message, stage, headers(message, stage, error, processor.name)))
-            else:
-                if new is not state:
-                    states[raw_key] = new
-                    changed[raw_key] = stored
-                for out, produced in emitted:
-                    outputs.setdefault(out, []).append(produced)
-            ctx.emitted.clear()
+                letter = headers(message, stage, error, self._processor.name)
+                batch.dead.append(DeadLetter(message.key(), message.value(), stage, letter))
+                ctx.reset()
             self._seen += 1
+            batch.records += 1
             positions[topic] = offset + 1
+        else:
+            # Those that were set to a time already passed, and those of a silent partition.
+            if self.due(until_ms := max(ctx.now, tick_ms)):
+                self._fire(until_ms, ctx, batch)
         self.stream_time = ctx.now
-        del messages[self._seen - seen_before :]
+        self.backlog = [] if self.halted else messages[batch.records :]
+        if messages:
+            self._quiet_since = time.monotonic()
         return batch
 
-    def _load(self, keys: set[bytes]) -> None:
+    def _accept(
+        self, raw_key: bytes, state: S | None, timers: Mapping[str, int], new: S | None, ctx: Context, batch: Batch
+    ) -> None:
+        """Takes what a step made of ``state`` and ``timers``: all of it or, raising, nothing."""
+        processor, max_bytes = self._processor, self._settings.max_record_bytes
+        changed = new is not state or ctx.timers is not timers
+        if changed:
+            if ctx.timer_set and (new is None or processor.on_timer is None):
+                raise UnusableTimer
+            if new is None:
+                ctx.timers, stored = NO_TIMERS, None
+            else:
+                stored = self._states.encode(new, ctx.timers)
+                if len(stored) > max_bytes:
+                    raise TooLarge
+        accepted: list[tuple[str, Produced]] = []
+        for topic, key, value in ctx.emitted:
+            if topic not in processor.outputs:
+                raise UndeclaredOutput
+            data = processor.codec.encode(value)
+            if len(data) > max_bytes:
+                raise TooLarge
+            accepted.append((topic, {"key": key.encode(), "value": data}))
+        if changed:
+            if ctx.timer_set:
+                self._timers.set([at for name, at in ctx.timers.items() if timers.get(name) != at], raw_key)
+            self._hot.young[raw_key] = (new, ctx.timers)
+            self._changed[raw_key] = stored
+        if ctx.globals_read:
+            batch.by_globals += accepted
+        else:
+            for topic, produced in accepted:
+                batch.outputs.setdefault(topic, []).append(produced)
+        ctx.reset()
+
+    def _halts(self) -> bool:
+        self.halted = self._limit.exceeded(self._seen)
+        return self.halted is not None
+
+    # -- timers ---------------------------------------------------------------------------------------------------
+
+    def due(self, now_ms: int) -> bool:
+        """Whether a timer may be due at ``now_ms``."""
+        return self._timers.due(now_ms)
+
+    def overdue_ms(self, now_ms: int) -> int:
+        """For how long the first timer has been due."""
+        return max(0, now_ms - self._timers.next_ms) if self._timers.next_ms else 0
+
+    def tick_ms(self, now_ms: int) -> int:
+        """Up to when the wall clock may fire timers: 0 unless all there was is processed and nothing comes."""
+        idle_ms = self._settings.idle_ms
+        if self.backlog or (time.monotonic() - self._quiet_since) * 1000 < idle_ms:
+            return 0
+        caught_up = all(self.ends.get(topic, -1) >= position for topic, position in self.positions.items())
+        return now_ms - idle_ms if caught_up else 0
+
+    def _fire(self, until_ms: int, ctx: Context, batch: Batch) -> bool:
+        """Fires what is due, in order of due time; False when a batch's worth was reached first, or at a halt."""
+        timers = self._timers
+        while entries := timers.take(until_ms, min(_TIMER_SLICE, self._settings.batch_records - batch.timers)):
+            self._load({key for _, key in entries})
+            for position, (due_ms, raw_key) in enumerate(entries):
+                standing = self._hot.young[raw_key][1]
+                for name in sorted(name for name, at in standing.items() if at == due_ms):
+                    if not self._fire_one(raw_key, Timer(name, due_ms), ctx, batch):
+                        timers.give_back(entries[position:])
+                        return False
+        return not timers.due(until_ms)
+
+    def _fire_one(self, raw_key: bytes, timer: Timer, ctx: Context, batch: Batch) -> bool:
+        """False when the partition halts instead."""
+        state, standing = self._hot.young[raw_key]
+        if state is None or standing.get(timer.name) != timer.due_ms:
+            return True  # an earlier timer of this key has moved or cancelled it
+        on_timer = self._processor.on_timer
+        assert on_timer is not None
+        ctx.now = max(ctx.now, timer.due_ms)
+        left = {name: at for name, at in standing.items() if name != timer.name}
+        ctx.timers = left
+        try:
+            new = on_timer(raw_key.decode(), timer, state, ctx)
+            self._accept(raw_key, state, standing, new, ctx, batch)
+        except Exception as error:  # the rim of the step: a dead letter, or a halt
+            if self._halts():
+                return False
+            ctx.reset()
+            ctx.timers = left
+            self._accept(raw_key, state, standing, state, ctx, batch)
+            letter = timer_headers(timer, self.number, error, self._processor.name)
+            batch.dead.append(DeadLetter(raw_key, None, "timer", letter))
+        self._seen += 1
+        batch.timers += 1
+        return True
+
+    # -- states ---------------------------------------------------------------------------------------------------
+
+    def _load(self, keys: Collection[bytes]) -> None:
         """Has every key's state in memory before the steps run: one multi-get instead of a read a record."""
-        missing = self._hot.promote(keys)
+        hot, unwritten = self._hot, self._unwritten
+        missing = hot.promote(keys)
         self.cache_hits += len(keys) - len(missing)
         self.cache_misses += len(missing)
-        if missing:
-            young, decode = self._hot.young, self._states.decode
-            for key, data in zip(missing, self.store.get_many(missing), strict=True):
-                young[key] = None if data is None else decode(data)
+        if not missing:
+            return
+        young, decode = hot.young, self._states.decode
+        if unwritten:
+            for key in [key for key in missing if key in unwritten]:
+                data = unwritten[key]
+                young[key] = _NOT_THERE if data is None else decode(data)
+            missing = [key for key in missing if key not in young]
+        for key, data in zip(missing, self.store.get_many(missing), strict=True):
+            young[key] = _NOT_THERE if data is None else decode(data)
 
     def changelog_records(self) -> list[Produced]:
         """One record a changed key, in the partition's own order; the last one reports where it landed."""
         records: list[Produced] = [{"key": key, "value": value} for key, value in self._changed.items()]
-        self._changelog_end = None
+        self._landed_end = None
         if records:
             records[-1]["callback"] = self._landed
         return records
@@ -200,15 +358,34 @@ class Partition(Generic[S]):
         # One partition, one idempotent producer: the last one sent has the highest offset.
         offset = message.offset()
         if error is None and offset is not None:
-            self._changelog_end = offset + 1
+            self._landed_end = offset + 1
 
-    def store_committed(self, now_ms: int) -> None:
+    def committed(self) -> None:
         """The transaction has committed: the disk may follow."""
         if self._changed:
-            assert self._changelog_end is not None, "a committed transaction has delivered all its records"
-            self.store.write(self._changed.items(), self._changelog_end, now_ms)
+            assert self._landed_end is not None, "a committed transaction has delivered all its records"
+            self._committed_end = self._landed_end
+            self._hot.weigh(next(iter(self._changed)))
+            self._unwritten.update(self._changed)
             self._changed.clear()
+        self._spent += self._timers.taken
+        self._timers.taken.clear()
         self._hot.age()
 
+    def write_back(self, *, now: bool = False) -> None:
+        """Brings the disk to the last commit, if it is time. Between batches only."""
+        if not now and (time.monotonic() - self._written_at) * 1000 < self._settings.write_back_ms:
+            return
+        self._written_at = time.monotonic()
+        if self._unwritten:
+            self.store.write(self._unwritten.items(), self._committed_end, wall_ms(), self._spent)
+            self._unwritten.clear()
+            self._spent.clear()
+            self._timers.written()
+
     def close(self) -> None:
-        self.store.close()
+        """Writes what is committed and releases the store; what is not committed was never there."""
+        try:
+            self.write_back(now=True)
+        finally:
+            self.store.close()

@@ -5,9 +5,10 @@ changelog. Three rules make a takeover by another member right, each kept where 
 
 1. flush, then send the offsets, then commit (``_transact``);
 2. committed offsets first, then the changelog's end, then the restore, then assign at those offsets (``_take_over``);
-3. a restore ends at the high watermark read uncommitted (``changelog.py``).
+3. a restore ends at the high watermark read uncommitted (``_changelog_bounds``).
 
 No transaction is ever open while a rebalance callback runs: callbacks run inside ``consume``, between batches.
+docs/engine.md has the argument in full.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import structlog
@@ -25,13 +27,14 @@ from confluent_kafka.admin import AdminClient
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from siyu.stream import clients
-from siyu.stream.changelog import Restore, Topics, inspect_topics, log_bounds
+from siyu.stream.changelog import READ_COMMITTED, READ_UNCOMMITTED, Bounds, Restore, Topics, inspect_topics, log_bounds
 from siyu.stream.clients import CORRUPT, FENCING, TRANSIENT
 from siyu.stream.errors import InputLost, StreamError, TopologyError
 from siyu.stream.metrics import StreamMetrics
-from siyu.stream.partition import Batch, Partition, Produced
+from siyu.stream.partition import Batch, DeadLetter, Partition, Produced, wall_ms
 from siyu.stream.state import StateCodec
 from siyu.stream.store import StateStore, StoreLocked, topology
+from siyu.stream.tables import GlobalTables
 from siyu.stream.types import Processor, S, StreamSettings
 
 T = TypeVar("T")
@@ -79,6 +82,7 @@ class Runtime(Generic[S]):
         self._transaction_open = False
         self._aborts_in_a_row = 0
         self._housekeeping_due = 0.0
+        self._globals: GlobalTables | None = None
         self._topics: Topics
         self._admin: AdminClient
         self._consumer: Consumer
@@ -126,6 +130,12 @@ class Runtime(Generic[S]):
         self._consumer = Consumer(
             {**clients.consumer(self.processor, self.settings), "error_cb": self._on_error}, logger=self._client_logger
         )
+        if self.processor.globals:
+            self._globals = self._persist(
+                "inspect globals",
+                lambda: GlobalTables(self.processor, self.settings, self._admin, self.metrics),
+            )
+            self._globals.load(self._look_for_stop)
         self._consumer.subscribe(
             list(self.processor.inputs), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
         )
@@ -148,8 +158,13 @@ class Runtime(Generic[S]):
             except KafkaException as error:
                 # It ends by its timeout, or by the next start's init_transactions.
                 self._log.warning("transaction_left_open", error=error.args[0].name())
+        if self._globals is not None:
+            self._globals.close()
         self._connected = False
         self._log.info("processor_stopped")
+
+    def _reached(self, point: str) -> None:
+        """Does nothing. Tests stop, freeze or break a process here, between any two steps of the loop."""
 
     # -- callbacks, all in the loop's thread --------------------------------------------------------------------
 
@@ -208,30 +223,45 @@ class Runtime(Generic[S]):
                 self._release()
                 return
         assignment = self._assignment
-        fetched = self._consumer.consume(self.settings.batch_records, self.settings.batch_ms / 1000)
+        behind = any(p.backlog for p in self._partitions.values())
+        fetched = self._consumer.consume(self.settings.batch_records, 0 if behind else self.settings.batch_ms / 1000)
         work = self._sort(fetched)
+        self._reached("fetched")
         if self._failure is not None:
             raise self._failure
         self._keep_house()
-        if assignment != self._assignment or not work:
+        if assignment != self._assignment:
             return  # what an assignment that is gone fetched is fetched again from the committed offsets
-        try:
-            self._transact(work)
-        except _AbortTransactionError as error:
-            self._abort(error)
+        if work:
+            try:
+                self._transact(work)
+            except _AbortTransactionError as error:
+                self._abort(error)
+        for partition in self._partitions.values():
+            partition.write_back()
+        self._reached("stored")
 
     def _sort(self, fetched: list[Message]) -> dict[int, list[Message]]:
-        """Messages by partition number, in order; errors are dealt with."""
-        work: dict[int, list[Message]] = {number: [] for number, p in self._partitions.items() if not p.halted}
+        """Messages by partition number, in order; errors are dealt with. A partition with due timers may have none."""
+        partitions = self._partitions
+        work = {number: p.backlog for number, p in partitions.items() if not p.halted}
         for message in fetched:
             error = message.error()
             if error is not None:
                 self._on_fetch_error(error, message)
             elif (messages := work.get(message.partition())) is not None:  # type: ignore[arg-type]
                 messages.append(message)
-        return {number: messages for number, messages in work.items() if messages}
+        return {
+            number: messages
+            for number, messages in work.items()
+            if messages or partitions[number].due(partitions[number].tick_ms(wall_ms()))
+        }
 
     def _on_fetch_error(self, error: KafkaError, message: Message) -> None:
+        if error.code() == KafkaError._PARTITION_EOF:
+            if (partition := self._partitions.get(message.partition())) is not None:  # type: ignore[arg-type]
+                partition.ends[message.topic()] = message.offset()  # type: ignore[index,assignment]
+            return
         if error.fatal() or error.code() in FENCING or error.code() == KafkaError._FATAL:
             raise self._stopping(error)
         if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
@@ -247,61 +277,87 @@ class Runtime(Generic[S]):
         self._log.warning("fetch_error", topic=message.topic(), partition=message.partition(), error=error.name())
 
     def _transact(self, work: dict[int, list[Message]]) -> None:
-        """One batch: steps, outputs and changelog, offsets, commit, disk."""
+        """One batch: steps, outputs and changelog, offsets, commit."""
         began = time.perf_counter()
         self._in_transaction("begin", self._producer.begin_transaction)
         self._transaction_open = True
-        batches: list[Batch] = []
+        self._reached("began")
+        if self._globals is not None:
+            self._globals.follow()
+        tables = self._globals.tables if self._globals is not None else None
+        batches: dict[int, Batch] = {}
         step_seconds = 0.0
         for number, messages in work.items():
             start = time.perf_counter()
-            batches.append(self._partitions[number].process(messages))
+            partition = self._partitions[number]
+            tick_ms = 0 if messages else partition.tick_ms(wall_ms())
+            batches[number] = partition.process(messages, tables, tick_ms)
             step_seconds += time.perf_counter() - start
             # At once, so that librdkafka compresses and sends it while the next partition's steps run.
-            self._produce(batches[-1], number)
+            self._produce(batches[number], partition)
+        self._reached("produced")
         # Rule 1. After the flush no changelog record of this transaction can still appear, so whoever reads these
         # offsets as committed also finds every changelog record below the watermark.
         self._flush()
-        self._send_offsets(work)
+        self._reached("flushed")
+        self._send_offsets(batches)
+        self._reached("offsets sent")
         self._commit()
+        self._reached("committed")
         self._transaction_open = False
-        committed = time.perf_counter()
-        self._store(work)
-        stored = time.perf_counter()
+        for number in batches:
+            self._partitions[number].committed()
         self._aborts_in_a_row = 0
         self._connected = True
         self.metrics.step_seconds.observe(step_seconds)
-        self.metrics.commit_seconds.observe(committed - began - step_seconds)
-        self.metrics.store_seconds.observe(stored - committed)
+        self.metrics.commit_seconds.observe(time.perf_counter() - began - step_seconds)
         self._count(work, batches)
-        for number in work:
+        for number in batches:
             if reason := self._partitions[number].halted:
                 self._halt(number, reason)
 
-    def _produce(self, batch: Batch, number: int) -> None:
+    def _produce(self, batch: Batch, partition: Partition[S]) -> None:
         for topic, records in batch.outputs.items():
             self._produce_many(topic, records)
-        self._produce_many(self.processor.changelog, self._partitions[number].changelog_records(), number)
+        if batch.by_globals:
+            assert self._globals is not None
+            versions = self._globals.version_header()
+            for topic, record in batch.by_globals:
+                self._produce_one(topic, record["value"], record["key"], versions)
+        self._produce_many(self.processor.changelog, partition.changelog_records(), partition.number)
         for dead in batch.dead:
-            key, value, headers = dead.message.key(), dead.message.value(), dead.headers
-            if value is not None and len(value) > self.settings.max_record_bytes:
-                # It still lies at its origin; without this the partition could never pass it.
-                headers, value = [*headers, ("value.omitted_bytes", str(len(value)).encode())], None
-            self._producer.produce(self.processor.dead_letters, value, key, headers=headers)  # type: ignore[arg-type]
-            self._log.warning(
-                "dead_letter",
-                topic=dead.message.topic(),
-                partition=dead.message.partition(),
-                offset=dead.message.offset(),
-                error=dict(headers)["error.class"].decode(),
-                detail=dict(headers)["error.place"].decode(),
-            )
+            self._produce_dead(dead)
+
+    def _produce_dead(self, dead: DeadLetter) -> None:
+        value, headers = dead.value, dead.headers
+        if value is not None and len(value) > self.settings.max_record_bytes:
+            # It still lies at its origin; without this the partition could never pass it.
+            headers, value = [*headers, ("value.omitted_bytes", str(len(value)).encode())], None
+        self._produce_one(self.processor.dead_letters, value, dead.key, headers)
+        told = {name: text.decode(errors="replace") for name, text in headers}
+        self._log.warning(
+            "dead_letter",
+            topic=told["origin.topic"],
+            partition=int(told["origin.partition"]),
+            offset=int(told["origin.offset"]),
+            error=told["error.class"],
+            detail=told["error.place"],
+        )
+
+    def _produce_one(
+        self, topic: str, value: bytes | None, key: bytes | None, headers: list[tuple[str, bytes]]
+    ) -> None:
+        self._make_room()
+        self._producer.produce(topic, value, key, headers=headers)  # type: ignore[arg-type]
+
+    def _make_room(self) -> None:
+        while len(self._producer) > clients.QUEUE_RECORDS // 2:
+            self._turned = time.monotonic()
+            self._producer.poll(0.1)
 
     def _produce_many(self, topic: str, records: list[Produced], partition: int = -1) -> None:
         for start in range(0, len(records), _PRODUCE_CHUNK):
-            while len(self._producer) > clients.QUEUE_RECORDS // 2:
-                self._turned = time.monotonic()
-                self._producer.poll(0.1)
+            self._make_room()
             chunk: list[Any] = records[start : start + _PRODUCE_CHUNK]
             if self._producer.produce_batch(topic, chunk, partition=partition) != len(chunk):
                 # Repeated whole: filling up later would change the order of records of one key.
@@ -312,7 +368,7 @@ class Runtime(Generic[S]):
         while self._producer.flush(_CALL_SECONDS) > 0:
             self._between_calls("flush", None)
 
-    def _send_offsets(self, work: dict[int, list[Message]]) -> None:
+    def _send_offsets(self, work: Iterable[int]) -> None:
         offsets = [
             # The stream time travels with the offset, so that it survives a lost disk and never runs backwards.
             TopicPartition(topic, number, offset, metadata=str(self._partitions[number].stream_time))
@@ -326,11 +382,6 @@ class Runtime(Generic[S]):
 
     def _commit(self) -> None:
         self._in_transaction("commit", lambda: self._producer.commit_transaction(_CALL_SECONDS))
-
-    def _store(self, work: dict[int, list[Message]]) -> None:
-        now_ms = time.time_ns() // 1_000_000
-        for number in work:
-            self._partitions[number].store_committed(now_ms)
 
     def _abort(self, reason: _AbortTransactionError) -> None:
         """Undoes the batch everywhere: broker, memory, position. The disk never had it."""
@@ -363,21 +414,21 @@ class Runtime(Generic[S]):
         def waiting(what: str, call: Callable[[], T]) -> T:
             return self._persist(what, call, lambda: self._idle(assignment))
 
-        # Rule 2. read_committed makes this wait for offsets of a transaction that is still open.
-        committed = waiting("committed offsets", self._committed)
+        committed, bounds = self._ask(waiting)
         for number in self._owned:
-            partition = waiting("open store", lambda number=number: self._open(number))  # type: ignore[misc]
+            partition = waiting("open store", partial(self._open, number))
             self._partitions[number] = partition
             for (topic, p), (offset, stream_time) in committed.items():
                 if p == number:
                     partition.positions[topic] = offset
                     partition.stream_time = max(partition.stream_time, stream_time)
-        bounds = waiting("changelog end", lambda: log_bounds(self._admin, self.processor.changelog, self._owned))
+        self._reached("stores open")
         self._restore(bounds, assignment)
+        self._reached("restored")
         for topic in self.processor.inputs:
             fresh = [number for number in self._owned if topic not in self._partitions[number].positions]
             if fresh:
-                starts = waiting("input start", lambda t=topic, f=fresh: log_bounds(self._admin, t, f))  # type: ignore[misc]
+                starts = waiting("input start", partial(log_bounds, self._admin, topic, fresh, READ_COMMITTED))
                 for number in fresh:
                     self._begin_input(self._partitions[number], topic, starts[number][0])
         self._consumer.assign(
@@ -388,12 +439,31 @@ class Runtime(Generic[S]):
             ]
         )
         self._connected = self._taken_over = True
+        self._reached("assigned")
         self.metrics.restoring.set(0)
         self.metrics.restore_seconds.observe(time.monotonic() - began)
         self._log.info("partitions_taken_over", partitions=self._owned, seconds=round(time.monotonic() - began, 3))
 
+    def _ask(self, waiting: Callable[..., Any]) -> tuple[dict[tuple[str, int], tuple[int, int]], Bounds]:
+        """Committed offsets and the changelog's bounds, in this order (rule 2).
+
+        What commits after the first answer was sent by a member whose offsets the group no longer takes.
+        """
+        committed = waiting("committed offsets", self._committed)
+        self._reached("offsets asked")
+        bounds = waiting("changelog end", self._changelog_bounds)
+        self._reached("end asked")
+        return committed, bounds
+
+    def _changelog_bounds(self) -> Bounds:
+        """Log start and end of the owned partitions' changelog, the end read uncommitted (rule 3)."""
+        return log_bounds(self._admin, self.processor.changelog, self._owned, READ_UNCOMMITTED)
+
     def _committed(self) -> dict[tuple[str, int], tuple[int, int]]:
-        """(input topic, partition) → (committed offset, stream time), where there is one."""
+        """(input topic, partition) → (committed offset, stream time), where there is one.
+
+        The consumer reads committed, so this waits for offsets of a transaction that is still open (rule 2).
+        """
         asked = [TopicPartition(topic, number) for topic in self.processor.inputs for number in self._owned]
         found = {}
         for tp in self._consumer.committed(asked, timeout=_CALL_SECONDS):
@@ -415,10 +485,10 @@ class Runtime(Generic[S]):
         except BaseException:
             store.close()
             raise
-        share = max(1, settings.cache_entries // len(self._owned))
+        share = settings.cache_bytes // len(self._owned)
         return Partition(number, self.processor, settings, self._states, store, share)
 
-    def _restore(self, bounds: dict[int, tuple[int, int]], assignment: int) -> None:
+    def _restore(self, bounds: Bounds, assignment: int) -> None:
         consumer = Consumer(clients.restorer(self.processor, self.settings), logger=self._client_logger)
         try:
             restore = Restore(
@@ -427,11 +497,13 @@ class Runtime(Generic[S]):
                 {number: p.store for number, p in self._partitions.items()},
                 bounds,
                 delete_retention_ms=self._topics.delete_retention_ms,
-                now_ms=time.time_ns() // 1_000_000,
+                now_ms=wall_ms(),
             )
             while restore.missing:
                 self.metrics.restored.inc(restore.step())
                 self.metrics.restoring.set(len(restore.missing))
+                self.metrics.restore_left.set(restore.left())
+                self._reached("restoring")
                 self._idle(assignment)
         finally:
             consumer.close()
@@ -451,15 +523,20 @@ class Runtime(Generic[S]):
 
     # -- waiting ------------------------------------------------------------------------------------------------
 
+    def _look_for_stop(self) -> None:
+        self._turned = time.monotonic()
+        if self._failure is not None:
+            raise self._failure
+        if self._stop.is_set():
+            raise _SupersededError
+
     def _idle(self, assignment: int) -> None:
         """Lets the group's callbacks run while nothing is being fetched. Raises _SupersededError."""
-        self._turned = time.monotonic()
         for message in self._consumer.consume(100, 0):
             if (error := message.error()) is not None:
                 self._on_fetch_error(error, message)
-        if self._failure is not None:
-            raise self._failure
-        if assignment != self._assignment or self._stop.is_set():
+        self._look_for_stop()
+        if assignment != self._assignment:
             raise _SupersededError
 
     def _persist(self, what: str, call: Callable[[], T], between: Callable[[], None] | None = None) -> T:
@@ -516,27 +593,30 @@ class Runtime(Generic[S]):
 
     # -- reporting ----------------------------------------------------------------------------------------------
 
-    def _count(self, work: dict[int, list[Message]], batches: list[Batch]) -> None:
+    def _count(self, work: dict[int, list[Message]], batches: dict[int, Batch]) -> None:
         metrics = self.metrics
         metrics.batches.inc()
-        newest = 0
-        for number, messages in work.items():
+        metrics.batch_records.observe(sum(batch.records for batch in batches.values()))
+        now_ms = wall_ms()
+        for number, batch in batches.items():
             partition = self._partitions[number]
-            newest = max(newest, partition.stream_time)
+            metrics.event_lag(number, max(0, now_ms - partition.stream_time) / 1000)
             metrics.cache_hits.inc(partition.cache_hits)
             metrics.cache_misses.inc(partition.cache_misses)
             partition.cache_hits = partition.cache_misses = 0
-            for topic, count in Counter(message.topic() for message in messages).items():
+            metrics.timers_fired.inc(batch.timers)
+            processed = work[number][: batch.records]
+            for topic, count in Counter(message.topic() for message in processed).items():
                 metrics.records_in(topic or "", count)
-        metrics.event_lag.set(max(0.0, time.time() - newest / 1000))
-        for batch in batches:
             for topic, records in batch.outputs.items():
                 metrics.records_out(topic, len(records))
+            for topic, count in Counter(topic for topic, _ in batch.by_globals).items():
+                metrics.records_out(topic, count)
             for dead in batch.dead:
                 metrics.dead_letter(dead.stage)
 
     def _keep_house(self) -> None:
-        """Every few seconds: lag, whether the broker answers, and a sign of life in idle stores."""
+        """Every few seconds: lag and sizes, whether the broker answers, and a sign of life in idle stores."""
         now = time.monotonic()
         if now < self._housekeeping_due:
             return
@@ -547,10 +627,11 @@ class Runtime(Generic[S]):
                 self._connected = True
             except KafkaException:
                 return
-        now_ms = time.time_ns() // 1_000_000
+        if not self._taken_over:
+            return
         for number, partition in self._partitions.items():
-            if self._taken_over:
-                partition.store.keep(now_ms)
+            partition.store.keep(wall_ms())
+            self.metrics.state(number, *partition.store.size(), partition.overdue_ms(wall_ms()) / 1000)
             for topic, position in partition.positions.items():
                 _, high = self._consumer.get_watermark_offsets(TopicPartition(topic, number), cached=True)
                 if high >= 0:

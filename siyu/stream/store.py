@@ -3,6 +3,9 @@
 States and the changelog position are written in one WriteBatch, so after any crash the store is exact for its
 position, and what came later is read from the changelog. It is never synced to disk per batch: losing the tail of the
 write-ahead log loses states and position together.
+
+Timers are indexed by due time as the states that hold them are written, whoever writes them. An entry is a hint: the
+state decides, so what was cancelled or moved meanwhile is found stale when it comes up, and is cleared then.
 """
 
 from __future__ import annotations
@@ -10,20 +13,23 @@ from __future__ import annotations
 import json
 import shutil
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
 
 from siyu.stream.errors import ForeignStore, StreamError
-from siyu.stream.state import can_read
+from siyu.stream.state import can_read, due_times
 from siyu.stream.types import Processor, S
 
 # 0xff starts no UTF-8 string and keys are UTF-8, so what starts with it can never meet a key.
 RESERVED = b"\xff"
 _POSITION = RESERVED + b"position"
 _TOPOLOGY = RESERVED + b"topology"
+_TIMER = RESERVED + b"timer"
+_TIMER_END = RESERVED + b"times"
 _POSITION_FORMAT = struct.Struct(">QQ")
+_DUE_FORMAT = struct.Struct(">Q")
 _BLOCK_CACHE_BYTES = 32 << 20
 _WRITE_BUFFER_BYTES = 16 << 20
 _KEEP_MS = 3_600_000
@@ -105,17 +111,47 @@ class StateStore:
         found: list[bytes | None] = self._db.get(keys)  # type: ignore[assignment,arg-type]
         return found
 
-    def write(self, changes: Iterable[tuple[bytes, bytes | None]], position: int, used_ms: int) -> None:
-        """Applies changes (None deletes) and moves to ``position``, all or nothing."""
+    def write(
+        self,
+        changes: Iterable[tuple[bytes, bytes | None]],
+        position: int,
+        used_ms: int,
+        cleared: Iterable[tuple[int, bytes]] = (),
+    ) -> None:
+        """Applies changes (None deletes) and moves to ``position``, all or nothing.
+
+        ``cleared`` are timer entries (due, key) that are over. One that a change sets anew stays.
+        """
         batch = WriteBatch(raw_mode=True)
+        for due_ms, key in cleared:
+            batch.delete(_TIMER + _DUE_FORMAT.pack(due_ms) + key)
         for key, value in changes:
             if value is None:
                 batch.delete(key)
             else:
                 batch.put(key, value)
+                for due_ms in due_times(value):
+                    batch.put(_TIMER + _DUE_FORMAT.pack(due_ms) + key, b"")
         batch.put(_POSITION, _POSITION_FORMAT.pack(position, used_ms))
         self._db.write(batch)
         self.position, self.used_ms = position, used_ms
+
+    def timers(self, from_ms: int) -> Iterator[tuple[int, bytes]]:
+        """(due, key) of the timers due at ``from_ms`` or later, in order."""
+        entries = self._db.iter()
+        entries.seek(_TIMER + _DUE_FORMAT.pack(from_ms))
+        begin = len(_TIMER)
+        while entries.valid() and (entry := bytes(entries.key())) < _TIMER_END:
+            yield _DUE_FORMAT.unpack_from(entry, begin)[0], entry[begin + _DUE_FORMAT.size :]
+            entries.next()
+
+    def size(self) -> tuple[int, int]:
+        """(keys, bytes on disk and in write buffers), as RocksDB estimates them."""
+        ask = self._db.property_int_value
+        return (
+            ask("rocksdb.estimate-num-keys") or 0,
+            (ask("rocksdb.total-sst-files-size") or 0) + (ask("rocksdb.cur-size-all-mem-tables") or 0),
+        )
 
     def wipe(self) -> None:
         """Empties the store, so that the changelog rebuilds it from its start."""

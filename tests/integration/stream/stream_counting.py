@@ -78,35 +78,28 @@ def processor(name: str, **changes: object) -> Processor[Count]:
 
 
 class FreezingRuntime(Runtime[Count]):
-    """Stops itself (SIGSTOP) once, at one point of its n-th transaction, with everything before it done."""
+    """Stops itself (SIGSTOP) or dies (SIGKILL) once, the n-th time it reaches one point."""
 
-    freeze_at = ""
-    freeze_batch = 0
+    point = ""
+    times = 0
+    signal = signal.SIGSTOP
 
-    def _freeze(self, point: str) -> None:
-        if point == self.freeze_at:
-            self.freeze_batch -= 1
-            if self.freeze_batch == 0:
-                os.kill(os.getpid(), signal.SIGSTOP)
-
-    def _flush(self) -> None:
-        self._freeze("before flush")
-        super()._flush()
-        self._freeze("before offsets")
-
-    def _commit(self) -> None:
-        self._freeze("before commit")
-        super()._commit()
+    def _reached(self, point: str) -> None:
+        if point == self.point:
+            self.times -= 1
+            if self.times == 0:
+                os.kill(os.getpid(), self.signal)
 
 
 def main() -> int:
     options = json.loads(sys.argv[1])
-    freeze = options.pop("freeze", None)
+    at = options.pop("at", None)
     options["state_dir"] = Path(options["state_dir"])
     name = options.pop("name")
     runtime = FreezingRuntime(processor(name), StreamSettings(**options), registry=CollectorRegistry())
-    if freeze:
-        runtime.freeze_at, runtime.freeze_batch = freeze
+    if at:
+        number, runtime.point, runtime.times = at
+        runtime.signal = signal.Signals(number)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     try:

@@ -58,11 +58,11 @@ def test_members_join_die_and_return(stage: Stage) -> None:
     assert (one.wait(20), two.wait(20)) == (0, 0)
 
 
-@pytest.mark.parametrize("point", ["before flush", "before offsets", "before commit"])
+@pytest.mark.parametrize("point", ["produced", "flushed", "offsets sent"])
 def test_frozen_member_is_replaced_and_wakes_as_a_zombie(stage: Stage, point: str) -> None:
     """Frozen inside a transaction for longer than its session, while another member takes its partitions over."""
     stage.create_topics(partitions=2).send(1_000)
-    zombie = stage.worker("1", freeze=[point, 3])
+    zombie = stage.worker("1", at=[signal.SIGSTOP, point, 3])
     eventually(lambda: is_frozen(zombie), "frozen")
     stage.send(1_000)
     stage.worker("2")
@@ -75,7 +75,7 @@ def test_frozen_member_is_replaced_and_wakes_as_a_zombie(stage: Stage, point: st
 def test_a_member_frozen_for_a_moment_repeats_its_batch(stage: Stage) -> None:
     """It loses its session but not its transaction: the offsets are refused, it aborts and joins again."""
     stage.create_topics(partitions=2).send(1_000)
-    sleeper = stage.worker("1", freeze=["before offsets", 3], transaction_timeout_ms=60_000)
+    sleeper = stage.worker("1", at=[signal.SIGSTOP, "flushed", 3], transaction_timeout_ms=60_000)
     eventually(lambda: is_frozen(sleeper), "frozen")
     other = stage.worker("2", transaction_timeout_ms=60_000)
     eventually(lambda: "partitions_assigned" in stage.log("2"), "the other member was given the partitions")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siyu.stream import Processor, StateError
-from siyu.stream.state import StateCodec
+from siyu.stream.state import StateCodec, due_times
 
 
 class Basket(msgspec.Struct):
@@ -30,17 +30,29 @@ def codec(version: int, upgrades: dict[int, object] | None = None) -> StateCodec
     )
 
 
-@given(st.dictionaries(st.text(), st.integers(-(2**63), 2**63 - 1)), st.none() | st.text(), st.integers(1, 255))
-def test_reads_what_it_wrote(items: dict[str, int], note: str | None, version: int) -> None:
+TIMERS = st.dictionaries(st.text(), st.integers(0, 2**62), max_size=5)
+
+
+@given(st.dictionaries(st.text(), st.integers(-(2**63), 2**63 - 1)), st.none() | st.text(), st.integers(1, 255), TIMERS)
+def test_reads_what_it_wrote(items: dict[str, int], note: str | None, version: int, timers: dict[str, int]) -> None:
     basket = Basket(items, note)
-    assert codec(version).decode(codec(version).encode(basket)) == basket
+    data = codec(version).encode(basket, timers)
+    assert codec(version).decode(data) == (basket, timers)
+    assert sorted(due_times(data)) == sorted(timers.values())
+
+
+def test_too_many_timers_are_refused() -> None:
+    with pytest.raises(ValueError, match="too many timers"):
+        codec(1).encode(Basket({}), {str(n): n for n in range(20_000)})
 
 
 def test_older_versions_pass_through_every_upgrade() -> None:
     stored = codec(1).encode(Basket({"pen": 1}))
     double = {1: lambda old: {**old, "items": {k: v * 2 for k, v in old["items"].items()}}}
     rename = {2: lambda old: {**old, "note": "was 2"}}
-    assert codec(3, {**double, **rename}).decode(stored) == Basket({"pen": 2}, "was 2")
+    assert codec(3, {**double, **rename}).decode(stored)[0] == Basket({"pen": 2}, "was 2")
+    timed = codec(1).encode(Basket({"pen": 1}), {"remind": 5})
+    assert codec(3, {**double, **rename}).decode(timed) == (Basket({"pen": 2}, "was 2"), {"remind": 5})
 
 
 @pytest.mark.parametrize("upgrades", [{}, {1: lambda old: old}])
@@ -55,7 +67,17 @@ def test_newer_version_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\x00", b"\x00\x01", b"\x00\x01\xc1", b"\x07\x01\x80", b"\x00\x01\x81\xa5items\x01"]
+    "data",
+    [
+        b"",
+        b"\x00",
+        b"\x00\x01",
+        b"\x00\x01\xc1",
+        b"\x07\x01\x80",
+        b"\x00\x01\x81\xa5items\x01",
+        b"\x01\x01\x00",
+        b"\x01\x01\x00\x05\x81",
+    ],
 )
 def test_damaged_state_is_refused_without_quoting_it(data: bytes) -> None:
     with pytest.raises(StateError) as refused:
