@@ -19,6 +19,7 @@ from siyu.audit import command as audit_command
 from siyu.events import schemas_dir
 
 SERVICES = ("ingest", "journey", "performance", "planner", "executor", "sync", "sink")
+PROCESSORS = ("journey", "performance", "planner")
 COULD_NOT_RUN = 2
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Siyu 私域: the WeCom side of a retail chain.")
@@ -44,10 +45,31 @@ def fail(message: str, code: int = COULD_NOT_RUN) -> typer.Exit:
 
 
 @app.command()
-def run(service: Annotated[str, typer.Argument(help=f"One of {', '.join(SERVICES)}.")]) -> None:
+def run(
+    service: Annotated[str, typer.Argument(help=f"One of {', '.join(SERVICES)}.")],
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            envvar="SIYU_WORKERS",
+            help=f"So many processes that share the work, as one service ({', '.join(PROCESSORS)} only).",
+        ),
+    ] = 1,
+) -> None:
     """Run one service in the foreground until SIGTERM or Ctrl-C. 启动一个服务。"""
     if service not in SERVICES:
         raise fail(f"no service {service!r}; there are {', '.join(SERVICES)}")
+    if workers > 1:
+        if service not in PROCESSORS:
+            raise fail(
+                f"{service} runs as one process: only {', '.join(PROCESSORS)} divide their partitions among workers; "
+                "leave --workers and SIYU_WORKERS out"
+            )
+        from siyu.ops.workers.supervisor import run_workers
+
+        in_force = _settings(service)
+        _settings(service, instance=f"{in_force.instance}-{workers - 1}")  # the longest name a worker will have
+        raise typer.Exit(run_workers(f"services.{service}", in_force, workers))
     sys.argv = [f"siyu run {service}"]
     runpy.run_module(f"services.{service}", run_name="__main__", alter_sys=True)
 
@@ -103,19 +125,30 @@ def migrate(
         console.print("schema is up to date; nothing to do")
 
 
+def _settings(service: str, **instead: str) -> Any:
+    """The service's settings as they are in force, but for what ``instead`` gives."""
+    import importlib
+
+    from pydantic import ValidationError
+
+    try:
+        return importlib.import_module(f"services.{service}.settings").Settings(**instead)
+    except ValidationError as error:
+        # Not its own text, which quotes the values.
+        wrong = (f"SIYU_{'.'.join(map(str, e['loc']))}".upper() + f": {e['msg']}" for e in error.errors())
+        raise fail("; ".join(wrong)) from None
+
+
 @app.command()
 def settings(
     service: Annotated[str | None, typer.Argument(help="A service; all when left out.")] = None,
 ) -> None:
     """Every setting of the services: environment variable, value in force, default, meaning. 查看配置。"""
-    import importlib
-
     names = SERVICES if service is None else (service,)
     for name in names:
         if name not in SERVICES:
             raise fail(f"no service {name!r}; there are {', '.join(SERVICES)}")
-        module = importlib.import_module(f"services.{name}.settings")
-        in_force: Any = module.Settings()
+        in_force = _settings(name)
         values = in_force.redacted()
         table = Table(title=name, title_justify="left")
         for heading in ("variable", "value", "default", "meaning"):

@@ -7,6 +7,7 @@ reason without data in it.
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,8 +21,20 @@ Check = Callable[[], str | None]
 class OpsServer:
     """Serves the three paths until :meth:`close`. ``port`` is the one really bound (useful when asked for 0)."""
 
-    def __init__(self, host: str, port: int, *, registry: CollectorRegistry, live: Check, ready: Check) -> None:
-        """Binds at once; raises OSError when the port is taken (setting ``SIYU_METRICS_PORT``)."""
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        registry: CollectorRegistry,
+        live: Check,
+        ready: Check,
+        listener: socket.socket | None = None,
+    ) -> None:
+        """Binds at once; raises OSError when the port is taken (setting ``SIYU_METRICS_PORT``).
+
+        ``listener`` is a socket that is bound already, to be used instead of ``host`` and ``port``.
+        """
 
         class Handler(BaseHTTPRequestHandler):
             server_version = "siyu"
@@ -49,9 +62,15 @@ class OpsServer:
             def log_message(self, *_: object) -> None:
                 """Scrapes are not events of interest."""
 
-        self._server = ThreadingHTTPServer((host, port), Handler)
+        if listener is None:
+            self._server = ThreadingHTTPServer((host, port), Handler)
+        else:
+            self._server = ThreadingHTTPServer(listener.getsockname(), Handler, bind_and_activate=False)
+            self._server.socket.close()
+            self._server.socket = listener
+            self._server.server_activate()
         self._server.daemon_threads = True
-        self.port: int = self._server.server_address[1]
+        self.port: int = self._server.socket.getsockname()[1]
         self._thread = threading.Thread(target=self._server.serve_forever, name="ops", daemon=True)
         self._thread.start()
 

@@ -25,6 +25,8 @@ FIELDS: dict[str, str] = {
     "offsets": "Kafka offsets by topic and partition",
     "processor": "name of the processor",
     "instance": "name of the instance",
+    "worker": "number of the worker process, when `siyu run --workers` started several",
+    "pid": "process id",
     "event_type": "Event and ChangeType of a callback, or change of an event",
     "known": "whether a callback's type is known",
     "duplicate": "the event had been applied before",
@@ -63,6 +65,12 @@ FIELDS: dict[str, str] = {
 
 Processor = structlog.typing.Processor
 _encoder = msgspec.json.Encoder(enc_hook=str)
+_of_this_process: dict[str, Any] = {}
+
+
+def in_every_line(**fields: Any) -> None:
+    """Declared fields that every line of this process carries from now on: what tells it from its siblings."""
+    _of_this_process.update(fields)
 
 
 def _declared_only(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -106,6 +114,7 @@ class _StdlibToJson(logging.Handler):
             "event": "library",
             "level": record.levelname.lower(),
             "service": self._service,
+            **_of_this_process,
             "library": record.name,
             # The format string, not the formatted text: arguments may be values of records.
             "message": record.msg if isinstance(record.msg, str) else type(record.msg).__name__,
@@ -121,6 +130,7 @@ def configure_logging(service: str, level: str = "info") -> None:
 
     def add_service(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         event["service"] = service
+        event.update(_of_this_process)
         return event
 
     structlog.configure(

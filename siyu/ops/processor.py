@@ -12,6 +12,7 @@ from siyu.ops.health import OpsServer
 from siyu.ops.logging import configure_logging, get_logger
 from siyu.ops.settings import ServiceSettings
 from siyu.ops.signals import stop_event
+from siyu.ops.workers.worker import this_worker
 from siyu.stream import Processor, Runtime, StreamError, StreamSettings
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -49,6 +50,7 @@ def run_processor(
             return "halted: " + "; ".join(f"partition {number}: {reason}" for number, reason in sorted(halted.items()))
         return None if runtime.ready() else "not connected, or not restored yet"
 
+    worker = this_worker()
     try:
         ops = OpsServer(
             settings.metrics_host,
@@ -56,6 +58,7 @@ def run_processor(
             registry=registry,
             live=lambda: None if runtime.alive() else "the loop stands still",
             ready=ready,
+            listener=worker.listener if worker else None,
         )
     except OSError:
         log.error("port_taken", port=settings.metrics_port, detail="set SIYU_METRICS_PORT to a free port")

@@ -58,6 +58,18 @@ def test_an_unknown_service_is_named_with_those_there_are(siyu) -> None:
     assert "journey" in result.output
 
 
+def test_several_workers_are_for_services_that_divide_their_partitions(siyu, monkeypatch) -> None:
+    refused = siyu("run", "sink", "--workers", "2")
+    assert refused.exit_code == 2
+    assert "sink runs as one process" in refused.output
+    assert siyu("run", "journey", "--workers", "0").exit_code == 2
+    monkeypatch.setenv("SIYU_INSTANCE", "x" * 64)
+    too_long = siyu("run", "journey", "--workers", "2")
+    assert too_long.exit_code == 2
+    assert "SIYU_INSTANCE" in too_long.output
+    assert "xxxx" not in too_long.output
+
+
 @pytest.mark.parametrize("command", [["topics", "apply", "--yes"], ["dlq", "list"], ["dlq", "show", "sink"]])
 def test_without_kafka_a_command_says_so_in_one_line_and_exits_with_2(siyu, command: list[str]) -> None:
     result = siyu(*command, "--kafka-bootstrap", NOWHERE)

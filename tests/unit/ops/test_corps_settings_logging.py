@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from siyu.ops.corps import CorpsError, load_corps
-from siyu.ops.logging import configure_logging, get_logger
+from siyu.ops.logging import configure_logging, get_logger, in_every_line
 from siyu.ops.settings import REDACTED, ServiceSettings
 
 CORP = {
@@ -118,3 +118,12 @@ def test_libraries_log_their_format_string_without_arguments(capsys) -> None:
     (line,) = _lines(capsys)
     assert line["message"] == "rejected %s"
     assert "13800000001" not in json.dumps(line)
+
+
+def test_fields_of_the_process_are_in_every_line(capsys, monkeypatch) -> None:
+    monkeypatch.setattr("siyu.ops.logging._of_this_process", {})
+    in_every_line(worker=1)
+    configure_logging("test")
+    get_logger().info("applied")
+    logging.getLogger("somelibrary").warning("rejected")
+    assert [line["worker"] for line in _lines(capsys)] == [1, 1]

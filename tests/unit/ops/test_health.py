@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import urllib.error
 import urllib.request
 
@@ -38,3 +39,21 @@ def test_liveness_readiness_and_metrics_are_answered_from_the_checks() -> None:
             OpsServer("127.0.0.1", server.port, registry=registry, live=lambda: None, ready=lambda: None)
     finally:
         server.close()
+
+
+def test_a_socket_that_somebody_else_bound_is_answered_on() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        port = bound.getsockname()[1]
+        server = OpsServer(
+            "192.0.2.1",
+            1,
+            registry=CollectorRegistry(),
+            live=lambda: None,
+            ready=lambda: None,
+            listener=bound.dup(),
+        )
+        try:
+            assert server.port == port
+            assert _get(port, "/livez") == (200, "ok\n")
+        finally:
+            server.close()
