@@ -46,6 +46,7 @@ class StreamMetrics:
         self.assigned = gauge("assigned_partitions", "Partitions this member owns").labels(processor)
         self.step_seconds = seconds("step_seconds", "Decode, load, step and encode, a batch")
         self.commit_seconds = seconds("commit_seconds", "Produce, flush, offsets and commit, a batch")
+        self.store_seconds = seconds("store_seconds", "Write of committed states to disk")
         self.batch_records = Histogram(
             "siyu_stream_batch_records",
             "Input records of one transaction",

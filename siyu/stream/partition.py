@@ -372,16 +372,18 @@ class Partition(Generic[S]):
         self._timers.taken.clear()
         self._hot.age()
 
-    def write_back(self, *, now: bool = False) -> None:
-        """Brings the disk to the last commit, if it is time. Between batches only."""
+    def write_back(self, *, now: bool = False) -> bool:
+        """Brings the disk to the last commit, if it is time; whether it did. Between batches only."""
         if not now and (time.monotonic() - self._written_at) * 1000 < self._settings.write_back_ms:
-            return
+            return False
         self._written_at = time.monotonic()
-        if self._unwritten:
-            self.store.write(self._unwritten.items(), self._committed_end, wall_ms(), self._spent)
-            self._unwritten.clear()
-            self._spent.clear()
-            self._timers.written()
+        if not self._unwritten:
+            return False
+        self.store.write(self._unwritten.items(), self._committed_end, wall_ms(), self._spent)
+        self._unwritten.clear()
+        self._spent.clear()
+        self._timers.written()
+        return True
 
     def close(self) -> None:
         """Writes what is committed and releases the store; what is not committed was never there."""

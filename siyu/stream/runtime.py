@@ -237,8 +237,7 @@ class Runtime(Generic[S]):
                 self._transact(work)
             except _AbortTransactionError as error:
                 self._abort(error)
-        for partition in self._partitions.values():
-            partition.write_back()
+        self._write_back()
         self._reached("stored")
 
     def _sort(self, fetched: list[Message]) -> dict[int, list[Message]]:
@@ -382,6 +381,11 @@ class Runtime(Generic[S]):
 
     def _commit(self) -> None:
         self._in_transaction("commit", lambda: self._producer.commit_transaction(_CALL_SECONDS))
+
+    def _write_back(self) -> None:
+        began = time.perf_counter()
+        if any([partition.write_back() for partition in self._partitions.values()]):
+            self.metrics.store_seconds.observe(time.perf_counter() - began)
 
     def _abort(self, reason: _AbortTransactionError) -> None:
         """Undoes the batch everywhere: broker, memory, position. The disk never had it."""
