@@ -17,21 +17,31 @@ import statistics
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.broker import Cluster, broker
 from benchmarks.harness.check import Checked, WrongOutput, checker
+from benchmarks.harness.environment import interpreter
 from benchmarks.harness.events import Data
 from benchmarks.harness.measure import EngineFailed, Measured
 from benchmarks.harness.processes import machine
-from benchmarks.harness.run import Engine, preload, run, siyu_states
+from benchmarks.harness.run import Engine, preload, quix_states, run, siyu_states
 from benchmarks.harness.steps import STEPS
 
-SIYU, LIMIT = "siyu.stream", "limit"
+SIYU, QUIX, FAUST, LIMIT = "siyu.stream", "quixstreams", "faust", "limit"
+_ENGINES = Path(__file__).with_name("engines")
 ENGINES = {
     engine.name: engine
     for engine in (
         Engine(SIYU, "benchmarks.engines.siyu_stream", "exactly once", siyu_states),
+        Engine(
+            QUIX,
+            "benchmarks.engines.quix_streams",
+            "exactly once",
+            quix_states,
+            lambda: interpreter(_ENGINES / "quix_streams.txt"),
+        ),
         Engine(LIMIT, "benchmarks.engines.limit", "none: consume and decode only", None),
     )
 }

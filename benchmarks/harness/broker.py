@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -19,6 +18,8 @@ PARTITIONS = 4
 _CHUNK = 10_000
 _TIMEOUT_S = 30.0
 COMPACTED = {"cleanup.policy": "compact"}
+KEPT = {"retention.ms": "-1"}
+"""Records carry the time of their event, which may be long ago."""
 READER = {"enable.auto.commit": False, "isolation.level": "read_committed", "auto.offset.reset": "earliest"}
 
 
@@ -51,14 +52,16 @@ class Cluster:
                 raise TimeoutError(f"topics not created within {_TIMEOUT_S:.0f} s")
             time.sleep(0.02)
 
-    def delete(self, prefix: str) -> None:
-        """Topics whose names begin so, or contain it after another library's own prefix."""
-        names = [name for name in self._admin.list_topics(timeout=_TIMEOUT_S).topics if prefix in name]
+    def topics(self, part: str) -> list[str]:
+        """Topics with this in their names."""
+        return [name for name in self._admin.list_topics(timeout=_TIMEOUT_S).topics if part in name]
+
+    def delete(self, names: Sequence[str]) -> None:
         for deleted in self._admin.delete_topics(names).values() if names else ():
             deleted.result(_TIMEOUT_S)
 
-    def fill(self, records: Iterable[tuple[str, bytes, bytes]]) -> None:
-        """(topic, key, value) in order, each acknowledged when this returns."""
+    def fill(self, records: Iterable[tuple[str, bytes, bytes, int]]) -> None:
+        """(topic, key, value, timestamp in ms) in order, each acknowledged when this returns."""
         producer = Producer(
             {
                 "bootstrap.servers": self.bootstrap,
@@ -70,23 +73,15 @@ class Cluster:
                 "queue.buffering.max.messages": 500_000,
             }
         )
-        waiting: dict[str, list[Any]] = {}
-
-        def send(topic: str) -> None:
-            while len(producer) > 10 * _CHUNK:
-                producer.poll(0.05)
-            chunk = waiting.pop(topic, [])
-            if producer.produce_batch(topic, chunk) != len(chunk):
-                raise RuntimeError(f"{topic} refused records")
-
-        for topic, key, value in records:
-            chunk = waiting.setdefault(topic, [])
-            chunk.append({"key": key, "value": value})
-            if len(chunk) == _CHUNK:
-                send(topic)
-        for topic in list(waiting):
-            send(topic)
-        producer.flush()
+        # One by one: produce_batch takes no timestamps (confluent-kafka 2.16).
+        for number, (topic, key, value, time_ms) in enumerate(records):
+            producer.produce(topic, value, key, timestamp=time_ms)
+            if number % _CHUNK == 0:
+                while len(producer) > 10 * _CHUNK:
+                    producer.poll(0.05)
+                producer.poll(0)
+        if producer.flush(_TIMEOUT_S):
+            raise TimeoutError(f"records not acknowledged within {_TIMEOUT_S:.0f} s")
 
     def ends(self, topics: Iterable[str]) -> dict[tuple[str, int], int]:
         """(topic, partition) → offset after the last record."""

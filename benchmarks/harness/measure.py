@@ -10,7 +10,6 @@ and only what was not committed by then counts.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -46,18 +45,18 @@ class Measured(NamedTuple):
 
 
 class Worker:
-    """One process of an engine. ``python`` is the command line up to the module's ``-m``."""
+    """One process of an engine."""
 
-    def __init__(self, module: str, job: Job, python: Sequence[str] = (sys.executable,)) -> None:
+    def __init__(self, module: str, job: Job, python: str = sys.executable) -> None:
         self.job = job
         self._output = Path(job.folder) / f"output-{job.instance}.txt"
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
-                launch.command(*python, "-m", module, msgspec.json.encode(job).decode()),
+                launch.command(python, "-m", module, msgspec.json.encode(job).decode()),
+                stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONPATH": str(_REPOSITORY)},
-                start_new_session=True,
             )
 
     def mark(self) -> Mark | None:
@@ -72,11 +71,14 @@ class Worker:
                 f"{self.job.run}: worker ended with status {self._process.returncode}\n" + "\n".join(lines[-20:])
             )
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def stop(self) -> dict[str, Any]:
-        """SIGTERM, then its report."""
-        mark = self.mark()
-        if mark is not None and self._process.poll() is None:
-            os.kill(mark.pid, signal.SIGTERM)
+        """Lets it end in order, then its report."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
         try:
             self._process.wait(_STOP_S)
         except subprocess.TimeoutExpired:
@@ -87,7 +89,7 @@ class Worker:
     def kill(self) -> None:
         """Nothing may be left running, however a benchmark ends."""
         if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.kill()
             self._process.wait()
 
 
@@ -108,7 +110,7 @@ def _measure(cluster: Cluster, workers: Sequence[Worker], timeout_s: float) -> M
     workers_began = [mark.cpu_seconds for mark in marks]
     if len(workers) > 1:
         began, broker_began = time.monotonic(), cpu_seconds(job.broker_pid)
-        workers_began = [cpu_seconds(mark.pid) for mark in marks]
+        workers_began = [cpu_seconds(worker.pid) for worker in workers]
         events -= sum(cluster.committed(job.run, ends).values())
 
     deadline = time.monotonic() + timeout_s
@@ -123,9 +125,9 @@ def _measure(cluster: Cluster, workers: Sequence[Worker], timeout_s: float) -> M
             raise EngineFailed(f"{job.run}: {left} records left after {timeout_s:.0f} s; see {job.folder}")
         time.sleep(_POLL_S)
     seconds = time.monotonic() - began
-    worker_cpu = sum(cpu_seconds(mark.pid) - before for mark, before in zip(marks, workers_began, strict=True))
+    worker_cpu = sum(cpu_seconds(worker.pid) - before for worker, before in zip(workers, workers_began, strict=True))
     broker_cpu = cpu_seconds(job.broker_pid) - broker_began
-    peak_mb = sum(resident_mb(mark.pid)["peak"] for mark in marks)
+    peak_mb = sum(resident_mb(worker.pid)["peak"] for worker in workers)
     return Measured(events, seconds, worker_cpu, broker_cpu, peak_mb, [worker.stop() for worker in workers])
 
 

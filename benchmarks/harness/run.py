@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from benchmarks.harness.broker import COMPACTED, Cluster
+import msgspec
+
+from benchmarks.harness.broker import COMPACTED, KEPT, Cluster
 from benchmarks.harness.check import Checked, Checker, WrongOutput
 from benchmarks.harness.events import CONTACT_TOPIC, PAYMENT_TOPIC, Data
 from benchmarks.harness.measure import Measured, Worker, measure
@@ -30,8 +32,8 @@ class Engine(NamedTuple):
     guarantee: str
     states: StateReader | None
     """None: it keeps no states and writes nothing."""
-    python: Sequence[str] = (sys.executable,)
-    """The interpreter of its environment."""
+    python: Callable[[], str] = lambda: sys.executable
+    """Finds, or makes, the environment it runs in."""
 
 
 class Inputs(NamedTuple):
@@ -44,9 +46,9 @@ class Inputs(NamedTuple):
 def preload(cluster: Cluster, data: Data) -> Inputs:
     """Every event into its input topic, acknowledged."""
     topics = {name: f"in{data.count}.{name}" for name in (CONTACT_TOPIC, PAYMENT_TOPIC)}
-    cluster.create({topic: {} for topic in topics.values()})
+    cluster.create(dict.fromkeys(topics.values(), KEPT))
     encode = codec().encode
-    cluster.fill((topics[name], key.encode(), encode(event)) for name, key, event in data.events())
+    cluster.fill((topics[name], key.encode(), encode(event), event.event_time_ms) for name, key, event in data.events())
     return Inputs(data, topics)
 
 
@@ -62,9 +64,8 @@ def run(
     workers: int = 1,
 ) -> tuple[Measured, Checked | None]:
     """One run named ``name``. Raises EngineFailed and WrongOutput."""
-    written = {f"{name}.{output}": {} for output in (*step.outputs, "dead")}
     if engine.states is not None:
-        cluster.create(written)
+        cluster.create({f"{name}.{output}": KEPT for output in (*step.outputs, "dead")})
     if engine.states is siyu_states:
         cluster.create({f"{name}.changelog": COMPACTED})
     with tempfile.TemporaryDirectory(prefix="siyu-benchmark-") as folder:
@@ -81,7 +82,7 @@ def run(
                     broker_pid=broker_pid,
                     instance=instance,
                 ),
-                engine.python,
+                engine.python(),
             )
             for instance in range(workers)
         ]
@@ -96,7 +97,7 @@ def run(
             )
         if dead := sum(1 for _ in cluster.read(f"{name}.dead")):
             raise WrongOutput(f"{dead} dead letters")
-        cluster.delete(f"{name}.")
+        cluster.delete(cluster.topics(name))
     return measured, checked
 
 
@@ -115,5 +116,12 @@ def siyu_states(cluster: Cluster, name: str, step: Step) -> Iterator[tuple[bytes
         )
     ).decode
     for key, value in cluster.read(f"{name}.changelog"):
-        decoded = None if value is None else decode(value)
-        yield key, decoded[0] if isinstance(decoded, tuple) else decoded
+        yield key, None if value is None else decode(value)[0]
+
+
+def quix_states(cluster: Cluster, name: str, step: Step) -> Iterator[tuple[bytes, Any]]:
+    """The changelog of quixstreams: the key of a state comes after the record's key."""
+    decode = msgspec.msgpack.Decoder(step.state_type).decode
+    (topic,) = cluster.topics(f"changelog__{name}--")
+    for key, value in cluster.read(topic):
+        yield key.rpartition(b"|")[0], None if value is None else decode(value)

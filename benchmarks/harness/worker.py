@@ -1,14 +1,13 @@
 """A worker's side of a run: its job, the mark it leaves at the first record, its report at the end.
 
 An engine's process reads its job with ``Job.load()``, calls ``first_record`` when the first record reaches its decoder
-(``marking_decode`` does it), lives until SIGTERM and then leaves ``report``. Imports nothing but the events: engines
-run in environments of their own.
+(``MarkingCodec`` does it), lives until its standard input is closed and then leaves ``report``. Imports nothing but the
+events: engines run in environments of their own.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 import time
@@ -25,7 +24,6 @@ from siyu.events import codec
 class Mark(msgspec.Struct):
     """The moment of the first record. ``monotonic`` is the same clock in every process of the machine."""
 
-    pid: int
     monotonic: float
     cpu_seconds: float
     broker_cpu_seconds: float
@@ -66,7 +64,7 @@ class Job(msgspec.Struct):
         """Leaves the mark; later calls change nothing."""
         if self.mark_file.exists():
             return
-        mark = Mark(os.getpid(), time.monotonic(), cpu_seconds(os.getpid()), cpu_seconds(self.broker_pid))
+        mark = Mark(time.monotonic(), cpu_seconds(os.getpid()), cpu_seconds(self.broker_pid))
         _write(self.mark_file, msgspec.json.encode(mark))
 
     def report(self, report: dict[str, Any]) -> None:
@@ -91,9 +89,14 @@ class MarkingCodec:
 
 
 def stop_event() -> threading.Event:
-    """Set by SIGTERM."""
+    """Set when the parent closes our standard input, or is gone. No signal: engines have handlers of their own."""
     stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        stop.set()
+
+    threading.Thread(target=wait, daemon=True).start()
     return stop
 
 
