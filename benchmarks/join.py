@@ -26,7 +26,7 @@ from benchmarks.harness.environment import interpreter
 from benchmarks.harness.events import Data
 from benchmarks.harness.measure import EngineFailed, Measured
 from benchmarks.harness.processes import machine
-from benchmarks.harness.run import Engine, preload, quix_states, run, siyu_states
+from benchmarks.harness.run import Engine, faust_states, preload, quix_states, run, siyu_states
 from benchmarks.harness.steps import STEPS
 
 SIYU, QUIX, FAUST, LIMIT = "siyu.stream", "quixstreams", "faust", "limit"
@@ -42,10 +42,11 @@ ENGINES = {
             quix_states,
             lambda: interpreter(_ENGINES / "quix_streams.txt"),
         ),
+        Engine(FAUST, "benchmarks.engines.faust_streaming", "at least once", faust_states),
         Engine(LIMIT, "benchmarks.engines.limit", "none: consume and decode only", None),
     )
 }
-LARGEST = {"faust": 100_000}
+LARGEST = {FAUST: 100_000}
 """Events an engine gets at most: its rate is steady and low."""
 WARM_UP = 50_000
 

@@ -125,3 +125,11 @@ def quix_states(cluster: Cluster, name: str, step: Step) -> Iterator[tuple[bytes
     (topic,) = cluster.topics(f"changelog__{name}--")
     for key, value in cluster.read(topic):
         yield key.rpartition(b"|")[0], None if value is None else decode(value)
+
+
+def faust_states(cluster: Cluster, name: str, step: Step) -> Iterator[tuple[bytes, Any]]:
+    """The changelog of faust's table."""
+    decode = msgspec.msgpack.Decoder(step.state_type).decode
+    (topic,) = cluster.topics(f"{name}-states-changelog")
+    for key, value in cluster.read(topic):
+        yield key, None if value is None else decode(value)

@@ -93,7 +93,8 @@ def stop_event() -> threading.Event:
     stop = threading.Event()
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        while os.read(sys.stdin.fileno(), 1):
+            pass
         stop.set()
 
     threading.Thread(target=wait, daemon=True).start()
