@@ -345,6 +345,8 @@ class Partition(Generic[S]):
             missing = [key for key in missing if key not in young]
         for key, data in zip(missing, self.store.get_many(missing), strict=True):
             young[key] = _NOT_THERE if data is None else decode(data)
+        if missing:
+            hot.weigh(missing[0])
 
     def changelog_records(self) -> list[Produced]:
         """One record a changed key, in the partition's own order; the last one reports where it landed."""

@@ -384,7 +384,7 @@ class Runtime(Generic[S]):
 
     def _write_back(self) -> None:
         began = time.perf_counter()
-        if any([partition.write_back() for partition in self._partitions.values()]):
+        if sum(partition.write_back() for partition in self._partitions.values()):
             self.metrics.store_seconds.observe(time.perf_counter() - began)
 
     def _abort(self, reason: _AbortTransactionError) -> None:

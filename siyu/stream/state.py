@@ -14,7 +14,7 @@ import msgspec
 from siyu.stream.errors import StateError
 from siyu.stream.types import NO_TIMERS, Processor, S
 
-_PLAIN, _TIMED = 0, 1
+PLAIN, TIMED = 0, 1
 _HEADER_BYTES = 2
 _LENGTH_BYTES = 2
 _MAX_TIMERS_BYTES = (1 << 8 * _LENGTH_BYTES) - 1
@@ -23,8 +23,8 @@ _decode_timers = msgspec.msgpack.Decoder(dict[str, int]).decode
 
 
 def due_times(data: bytes) -> Collection[int]:
-    """When the timers in a stored state are due, epoch ms."""
-    return _split(data)[0].values() if data[0] == _TIMED else ()
+    """When the timers in a stored state of layout 1 are due, epoch ms."""
+    return _split(data)[0].values()
 
 
 def _split(data: bytes) -> tuple[dict[str, int], int]:
@@ -39,8 +39,8 @@ class StateCodec(Generic[S]):
 
     def __init__(self, processor: Processor[S]) -> None:
         self._processor = processor
-        self._header = bytes((_PLAIN, processor.state_version))
-        self._timed_header = bytes((_TIMED, processor.state_version))
+        self._header = bytes((PLAIN, processor.state_version))
+        self._timed_header = bytes((TIMED, processor.state_version))
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(processor.state_type).decode
 
@@ -58,7 +58,7 @@ class StateCodec(Generic[S]):
         try:
             if data[:_HEADER_BYTES] == self._header:
                 return self._decode(data[_HEADER_BYTES:]), NO_TIMERS
-            timers, begin = _split(data) if data[0] == _TIMED else (NO_TIMERS, _HEADER_BYTES)
+            timers, begin = _split(data) if data[0] == TIMED else (NO_TIMERS, _HEADER_BYTES)
             if data[:_HEADER_BYTES] == self._timed_header:
                 return self._decode(data[begin:]), timers
             return self._upgrade(data, begin), timers
@@ -72,7 +72,7 @@ class StateCodec(Generic[S]):
     def _upgrade(self, data: bytes, begin: int) -> S:
         layout, version = data[0], data[1]
         target = self._processor.state_version
-        if layout not in (_PLAIN, _TIMED) or not can_read(self._processor, version):
+        if layout not in (PLAIN, TIMED) or not can_read(self._processor, version):
             raise StateError(
                 f"processor {self._processor.name}: found a state of layout {layout} version {version}, this program "
                 f"reads layouts 0 and 1 up to version {target} with upgrades from {sorted(self._processor.upgrades)}; "

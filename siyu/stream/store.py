@@ -19,7 +19,7 @@ from pathlib import Path
 from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
 
 from siyu.stream.errors import ForeignStore, StreamError
-from siyu.stream.state import can_read, due_times
+from siyu.stream.state import TIMED, can_read, due_times
 from siyu.stream.types import Processor, S
 
 # 0xff starts no UTF-8 string and keys are UTF-8, so what starts with it can never meet a key.
@@ -130,8 +130,9 @@ class StateStore:
                 batch.delete(key)
             else:
                 batch.put(key, value)
-                for due_ms in due_times(value):
-                    batch.put(_TIMER + _DUE_FORMAT.pack(due_ms) + key, b"")
+                if value[0] == TIMED:
+                    for due_ms in due_times(value):
+                        batch.put(_TIMER + _DUE_FORMAT.pack(due_ms) + key, b"")
         batch.put(_POSITION, _POSITION_FORMAT.pack(position, used_ms))
         self._db.write(batch)
         self.position, self.used_ms = position, used_ms
