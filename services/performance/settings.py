@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from siyu.ops.settings import ServiceSettings
+from siyu.ops.settings import ProcessorSettings
 
 
-class Settings(ServiceSettings):
+class Settings(ProcessorSettings):
     """The common settings, with performance's port."""
 
     metrics_port: int = Field(9103, ge=0, le=65535, description="Port of /livez, /readyz and /metrics; 0: any free one")

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from siyu.ops.health import OpsServer
 from siyu.ops.logging import configure_logging, get_logger
-from siyu.ops.settings import ServiceSettings
+from siyu.ops.settings import ProcessorSettings
 from siyu.ops.signals import stop_event
 from siyu.ops.workers.worker import this_worker
 from siyu.stream import Processor, Runtime, StreamError, StreamSettings
@@ -21,7 +21,7 @@ NEEDS_A_PERSON = 78
 
 
 def run_processor(
-    settings: ServiceSettings,
+    settings: ProcessorSettings,
     processor: Callable[[CollectorRegistry], Processor[S]],
     *,
     batch_records: int = 5_000,
@@ -41,6 +41,9 @@ def run_processor(
             settings.instance,
             batch_records=batch_records,
             batch_ms=batch_ms,
+            cache_bytes=settings.cache_mb << 20,
+            session_timeout_ms=settings.session_timeout_ms,
+            transaction_timeout_ms=settings.transaction_timeout_ms,
         ),
         registry=registry,
     )

@@ -40,5 +40,19 @@ class ServiceSettings(BaseSettings):
         return {key: REDACTED if _is_secret(key) and value else value for key, value in dumped.items()}
 
 
+class ProcessorSettings(ServiceSettings):
+    """What a stateful processor can be told besides: memory for states, and how soon a worker counts as gone."""
+
+    cache_mb: int = Field(
+        128, ge=1, description="Memory for decoded states, over all partitions of one worker; what does not fit is read"
+    )
+    session_timeout_ms: int = Field(
+        30_000, ge=1_000, description="A worker back within this keeps its partitions; longer, others take them over"
+    )
+    transaction_timeout_ms: int = Field(
+        15_000, ge=1_000, description="How long a frozen worker's open transaction may make its successor wait"
+    )
+
+
 def _is_secret(name: str) -> bool:
     return any(part in name for part in ("secret", "password", "token", "aes_key"))
