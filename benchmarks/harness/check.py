@@ -111,7 +111,7 @@ class _Journey:
             self._states[key], emitted = step(key, self._states.get(key), event)
             for _, _, value in emitted:
                 self._result.add(value)
-        self._states = {key: _without_revisions(state) for key, state in self._states.items()}
+        self._states = {key: without_revisions(state) for key, state in self._states.items()}
 
     def check(self, read: Read, states: States) -> Checked:
         result, outputs = _JourneyResult(), 0
@@ -126,7 +126,7 @@ class _Journey:
         problems.count("sums of deltas that are wrong", _differing(result.sums(), expected.sums()))
         problems.count(
             "last states that are wrong",
-            _differing({key: _without_revisions(state) for key, state in states.items()}, self._states),
+            _differing({key: without_revisions(state) for key, state in states.items()}, self._states),
         )
         problems.raise_any()
         return Checked(outputs, 1.0)
@@ -164,7 +164,7 @@ class _JourneyResult:
         return {cell: amount for cell, amount in self._sums.items() if amount}
 
 
-def _without_revisions(state: Customer) -> bytes:
+def without_revisions(state: Customer) -> bytes:
     """A revision counts what changed something on arrival, which depends on the order."""
     replace = msgspec.structs.replace
     plain = Customer(
