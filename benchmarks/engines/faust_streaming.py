@@ -59,7 +59,7 @@ def build(job: Job) -> faust.App:
         broker_check_crcs=False,
         stream_buffer_maxsize=16_384,
         producer_compression_type="lz4",
-        producer_linger=0.005,
+        producer_linger=0.05,
         producer_max_batch_size=1 << 20,
         # Every 10,000 records or 2.8 s: the defaults.
         stream_wait_empty=False,
