@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import runpy
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich import progress
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -18,15 +22,23 @@ from rich.table import Table
 from siyu.audit import command as audit_command
 from siyu.events import schemas_dir
 
+if TYPE_CHECKING:
+    from siyu.ops.scan import Progress
+    from siyu.ops.state import Source
+
 SERVICES = ("ingest", "journey", "performance", "planner", "executor", "sync", "sink")
 PROCESSORS = ("journey", "performance", "planner")
 COULD_NOT_RUN = 2
+PROGRESS_LINE_SECONDS = 5.0
+PLAIN_WIDTH = 200
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Siyu 私域: the WeCom side of a retail chain.")
 topics_app = typer.Typer(no_args_is_help=True, help="Kafka topics as schemas/topics.yaml declares them.")
 dlq_app = typer.Typer(no_args_is_help=True, help="Dead letters: list, show, replay.")
+state_app = typer.Typer(no_args_is_help=True, help="States of the processors.")
 app.add_typer(topics_app, name="topics")
 app.add_typer(dlq_app, name="dlq")
+app.add_typer(state_app, name="state")
 app.command("audit")(audit_command)
 
 console = Console(highlight=False)
@@ -229,6 +241,142 @@ def dlq_replay(
         console.print(f"{dlq.replay(kafka_bootstrap, letters)} replayed")
     except dlq.DeadLettersError as error:
         raise fail(str(error)) from None
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """Shows on stderr how far a long read has come: a bar in a terminal, else a line now and then."""
+    if errors.is_terminal:
+        columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn())
+        with progress.Progress(*columns, console=errors, transient=True) as bars:
+            task = bars.add_task("", visible=False)
+            yield lambda what, done, total: bars.update(
+                task, description=what, completed=done, total=total, visible=True
+            )
+        return
+    due = time.monotonic() + PROGRESS_LINE_SECONDS
+
+    def line(what: str, done: int, total: int) -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            due = time.monotonic() + PROGRESS_LINE_SECONDS
+            errors.print(escape(f"{what}: {done:,} of {total:,} records"), soft_wrap=True)
+
+    yield line
+
+
+@state_app.command("get")
+def state_get(
+    processor: Annotated[str, typer.Argument(help=f"One of {', '.join(PROCESSORS)}.")],
+    key: Annotated[
+        str, typer.Argument(help="corp|customer, corp|~order (no known payer), or corp|staff (performance).")
+    ],
+    source: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            help="newest: the store on this machine and what the changelog has behind it; store: only that, without "
+            "Kafka; changelog: all of the key's partition.",
+        ),
+    ] = "newest",
+    state_dir: Annotated[Path, typer.Option(envvar="SIYU_STATE_DIR", help="Folder of the local state stores.")] = Path(
+        "var/state"
+    ),
+    kafka_bootstrap: Kafka = DEFAULT_KAFKA,
+) -> None:
+    """Show one key's state and where it was read; the service may run meanwhile. May be personal data. 查看状态。"""
+    from siyu.ops.state import StateReadError, as_json, find_state, processor_of
+
+    if processor not in PROCESSORS:
+        raise fail(f"no processor {processor!r}; there are {', '.join(PROCESSORS)}")
+    sources: dict[str, Source] = {"newest": "newest", "store": "store", "changelog": "changelog"}
+    if source not in sources:
+        raise fail(f"--from {source}: there are {', '.join(sources)}")
+    definition = processor_of(processor)
+    try:
+        with _progress() as report:
+            found = find_state(
+                definition,
+                key,
+                bootstrap=kafka_bootstrap,
+                state_dir=state_dir,
+                source=sources[source],
+                progress=report,
+            )
+        if found.stored is not None:
+            typer.echo(as_json(definition, key, found))
+            return
+    except StateReadError as error:
+        raise fail(str(error)) from None
+    partition = "" if found.partition is None else f", partition {found.partition}"
+    end = found.store_position if found.changelog_end is None else found.changelog_end
+    upto = "" if end is None else f", up to changelog offset {end:,}"
+    deleted = "" if found.changelog_offset is None else f"; deleted at offset {found.changelog_offset:,}"
+    hint = "" if "|" in key else "; a key is corp|customer, or corp|staff for performance"
+    raise fail(f"{processor} has no state for this key (read {found.read_from}{partition}{upto}{deleted}){hint}", 1)
+
+
+@app.command()
+def trace(
+    event_id: Annotated[str, typer.Argument(help="Id of a contact or payment event, as every log line names it.")],
+    since: Annotated[str, typer.Option(help="How far to look back: 90m, 24h, 7d, or a time.")] = "24h",
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    kafka_bootstrap: Kafka = DEFAULT_KAFKA,
+) -> None:
+    """Follow one event through the topics, and say what is missing. Names nobody, no amounts. 追踪事件。"""
+    import json
+
+    from siyu.events.business_time import iso_utc
+    from siyu.ops import trace as tracing
+    from siyu.ops.clock import wall_ms
+    from siyu.ops.scan import ScanError
+
+    try:
+        since_ms = tracing.parse_since(since, wall_ms())
+    except ValueError as error:
+        raise fail(f"--since {error}") from None
+    try:
+        with _progress() as report:
+            found = tracing.trace(kafka_bootstrap, event_id, since_ms, report)
+    except ScanError as error:
+        raise fail(str(error)) from None
+    if as_json:
+        typer.echo(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
+    elif found.records:
+        first_ms = found.records[0].timestamp_ms
+        # Wide enough for the table when the output goes to a file.
+        wide = console if console.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+        wide.print(f"first written {iso_utc(first_ms)}")
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for heading in ("UTC", "+ms", "topic", "place", "type", "what"):
+            table.add_column(heading, overflow="fold", justify="right" if heading == "+ms" else "left")
+        for record in found.records:
+            table.add_row(
+                iso_utc(record.timestamp_ms)[11:-1],
+                f"{record.timestamp_ms - first_ms:,}",
+                record.topic,
+                f"{record.partition}:{record.offset}",
+                record.kind,
+                escape(_in_words(tracing.describe(record)))
+                + ("" if record not in found.repeats else ", [dim]again[/]"),
+            )
+        wide.print(table)
+        for absence in found.absent:
+            wide.print(f"[yellow]not there:[/yellow] {escape(', '.join(absence.topics))} – {escape(absence.text)}")
+    if not found.records:
+        raise fail(f"nothing since {iso_utc(since_ms)} is or was caused by this event; look further back: --since", 1)
+
+
+def _in_words(what: dict[str, object]) -> str:
+    """``{"revision": 2, "paid": True, "detail": ""}`` → ``revision 2, paid``."""
+    words = []
+    for name, value in what.items():
+        label = name.replace("_", " ")
+        if value is True:
+            words.append(label)
+        elif value not in (False, "", None):
+            words.append(f"{label} {' '.join(value) if isinstance(value, list) else value}")
+    return ", ".join(words)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)

@@ -122,11 +122,15 @@ def read(bootstrap: str, service: str) -> Iterator[DeadLetter]:
         consumer.close()
 
 
-def _letter(message: Message) -> DeadLetter:
-    headers = {
+def headers_of(message: Message) -> dict[str, str]:
+    """The headers of a record as text."""
+    return {
         name: value.decode(errors="replace") if isinstance(value, bytes) else str(value)
         for name, value in dict(message.headers() or []).items()
     }
+
+
+def _letter(message: Message) -> DeadLetter:
     offset, partition = message.offset(), message.partition()
     assert offset is not None
     assert partition is not None
@@ -135,7 +139,7 @@ def _letter(message: Message) -> DeadLetter:
         partition=partition,
         offset=offset,
         timestamp_ms=message.timestamp()[1],
-        headers=headers,
+        headers=headers_of(message),
         key=message.key(),
         value=message.value(),
     )
