@@ -30,6 +30,7 @@ from benchmarks.harness.run import Engine, faust_states, preload, quix_states, r
 from benchmarks.harness.steps import STEPS
 
 SIYU, QUIX, FAUST, LIMIT = "siyu.stream", "quixstreams", "faust", "limit"
+PHASES = Engine("phases", "benchmarks.engines.siyu_phases", "exactly once, without takeover", siyu_states)
 _ENGINES = Path(__file__).with_name("engines")
 ENGINES = {
     engine.name: engine
@@ -56,9 +57,11 @@ def join(options: argparse.Namespace, kafka_pid: int, cluster: Cluster) -> dict[
     step = STEPS[options.step]
     names: list[str] = options.engines
     counts = {name: min(options.events, LARGEST.get(name, options.events)) for name in names}
-    data = {count: Data(count, options.customers, options.seed) for count in {*counts.values(), WARM_UP}}
+    data = {
+        count: Data(count, options.customers, options.seed) for count in {*counts.values(), options.events, WARM_UP}
+    }
     inputs = {count: preload(cluster, data[count]) for count in data}
-    checkers = {count: checker(step.name, data[count]) for count in set(counts.values())}
+    checkers = {count: checker(step.name, data[count]) for count in {*counts.values(), options.events}}
     run(cluster, kafka_pid, ENGINES[SIYU], step, inputs[WARM_UP], None, name="warm-up")
 
     measured: defaultdict[str, list[Measured]] = defaultdict(list)
@@ -73,7 +76,17 @@ def join(options: argparse.Namespace, kafka_pid: int, cluster: Cluster) -> dict[
             measured[name].append(figures)
             if outputs is not None:
                 checked[name] = outputs
-    return result(options, measured, checked)
+    found = result(options, measured, checked)
+    if options.profile:
+        print("the loop's phases", file=sys.stderr)
+        profiled, _ = run(
+            cluster, kafka_pid, PHASES, step, inputs[options.events], checkers[options.events], name="phases"
+        )
+        found["phases_us_per_event"] = {
+            **profiled.reports[0],
+            "all": round(profiled.seconds / profiled.events * 1e6, 2),
+        }
+    return found
 
 
 def result(
@@ -130,6 +143,10 @@ def table(found: dict[str, Any]) -> str:
     lines.append("  ".join(f"{name} {ratio:.2f}" for name, ratio in found["ratios"].items()))
     parts = found["siyu_stream_us_per_event"]
     lines.append("siyu.stream, µs an event: " + ", ".join(f"{part} {value}" for part, value in parts.items()))
+    if phases := found.get("phases_us_per_event"):
+        lines.append(f"{'phase, µs an event':20}{'wall':>10}{'Python thread':>16}")
+        lines += [f"  {name:18}{wall:>10.2f}{phases['thread'][name]:>16.2f}" for name, wall in phases["wall"].items()]
+        lines.append(f"  {'all':18}{phases['all']:>10.2f}")
     return "\n".join(lines)
 
 
@@ -141,6 +158,7 @@ def main() -> int:
     parser.add_argument("--engines", nargs="+", choices=list(ENGINES), default=list(ENGINES))
     parser.add_argument("--rounds", type=int, default=3, help="runs of each engine, medians count")
     parser.add_argument("--seed", type=int, default=1, help="seed of the events (default: %(default)s)")
+    parser.add_argument("--profile", action="store_true", help="also where the time goes, phase by phase")
     parser.add_argument("--json", action="store_true", help="the result as JSON instead of a table")
     options = parser.parse_args()
     described = machine()
