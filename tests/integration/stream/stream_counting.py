@@ -3,6 +3,9 @@
 Every input record has an id and adds one to its key's count; its output tells id, key and the new count. So the
 outputs prove by themselves what happened: each id once, and each key's counts 1, 2, 3 … without gap or repetition.
 A lost state shows as a repeated count, a record processed twice as a repeated id.
+
+A record that says ``later`` counts only when its timer fires, under the same id: a lost timer is then a lost id, and
+one that fires twice a repeated one.
 """
 
 import json
@@ -14,9 +17,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import msgspec
+from confluent_kafka import Consumer, TopicPartition
 from prometheus_client import CollectorRegistry
 
-from siyu.stream import Context, Processor, Record, Runtime, StreamError, StreamSettings
+from siyu.stream import Context, Processor, Record, Runtime, StreamError, StreamSettings, Timer, clients
+from siyu.stream.changelog import READ_COMMITTED, Bounds, log_bounds
+
+LOOP = ("fetched", "began", "produced", "flushed", "offsets sent", "committed", "stored")
+TAKEOVER = ("offsets asked", "end asked", "stores open", "restoring", "restored", "assigned")
 
 
 class Event(msgspec.Struct):
@@ -24,6 +32,10 @@ class Event(msgspec.Struct):
 
     id: int
     do: str = "count"
+    at: int = 0
+    """When the timer is due, epoch ms."""
+    timer: str = ""
+    """Its name where that is not the id: of one to move or to cancel."""
 
 
 class Counted(msgspec.Struct):
@@ -45,7 +57,7 @@ _decode_event = msgspec.json.Decoder(Event).decode
 json_codec = SimpleNamespace(decode=_decode_event, encode=msgspec.json.encode)
 
 
-def processor(name: str, **changes: object) -> Processor[Count]:
+def processor(name: str, *, timers: bool = False, **changes: object) -> Processor[Count]:
     output = f"{name}.out"
 
     def step(key: str, record: Record, state: Count | None, ctx: Context) -> Count | None:
@@ -61,8 +73,19 @@ def processor(name: str, **changes: object) -> Processor[Count]:
                 return state
             case "stray":
                 ctx.emit("undeclared", key, event)
+            case "later":
+                ctx.set_timer(event.timer or str(event.id), event.at)
+                return state or Count(0)
+            case "cancel":
+                ctx.cancel_timer(event.timer)
+                return state
         ctx.emit(output, key, Counted(event.id, key, count, ctx.now))
         return Count(count)
+
+    def on_timer(key: str, timer: Timer, state: Count, ctx: Context) -> Count:
+        """A timer is named by the id it counts under; one that is named otherwise raises."""
+        ctx.emit(output, key, Counted(int(timer.name), key, state.count + 1, ctx.now))
+        return Count(state.count + 1)
 
     fields: dict[str, object] = {
         "name": name,
@@ -70,6 +93,7 @@ def processor(name: str, **changes: object) -> Processor[Count]:
         "outputs": frozenset({output}),
         "codec": json_codec,
         "step": step,
+        "on_timer": on_timer if timers else None,
         "state_type": Count,
         "state_version": 1,
         "dead_letters": f"dlq.{name}",
@@ -77,29 +101,75 @@ def processor(name: str, **changes: object) -> Processor[Count]:
     return Processor(**{**fields, **changes})  # type: ignore[arg-type]
 
 
-class FreezingRuntime(Runtime[Count]):
-    """Stops itself (SIGSTOP) or dies (SIGKILL) once, the n-th time it reaches one point."""
+class FragileRuntime(Runtime[Count]):
+    """Freezes or dies at chosen points, tells in the log which steps of a takeover it has reached, and can be run
+    without one of the rules a takeover rests on."""
 
-    point = ""
-    times = 0
-    signal = signal.SIGSTOP
+    faults: list[tuple[int, str, int]]
+    """(signal, point, how often the point is reached before), one after the other."""
+    without: frozenset[str]
+    """The rules that are switched off."""
 
     def _reached(self, point: str) -> None:
-        if point == self.point:
-            self.times -= 1
-            if self.times == 0:
-                os.kill(os.getpid(), self.signal)
+        if point in TAKEOVER:
+            print(f"reached: {point}", flush=True)
+        if self.faults and self.faults[0][1] == point:
+            number, _, times = self.faults[0]
+            if times > 1:
+                self.faults[0] = (number, point, times - 1)
+            else:
+                del self.faults[0]
+                os.kill(os.getpid(), number)
+
+    def _flush(self) -> None:
+        if "flush before the offsets" not in self.without:
+            super()._flush()
+
+    def _ask(self, waiting):
+        if "offsets before the end" not in self.without:
+            return super()._ask(waiting)
+        bounds = waiting("changelog end", self._changelog_bounds)
+        self._reached("end asked")
+        committed = waiting("committed offsets", self._committed)
+        self._reached("offsets asked")
+        return committed, bounds
+
+    def _committed(self) -> dict[tuple[str, int], tuple[int, int]]:
+        if "stable offsets" not in self.without:
+            return super()._committed()
+        asker = Consumer(
+            {
+                "bootstrap.servers": self.settings.bootstrap,
+                "group.id": self.processor.name,
+                "isolation.level": "read_uncommitted",
+            }
+        )
+        asked = [TopicPartition(topic, number) for topic in self.processor.inputs for number in self._owned]
+        answer = asker.committed(asked, timeout=10)
+        asker.close()
+        return {(tp.topic, tp.partition): (tp.offset, 0) for tp in answer if tp.offset >= 0}
+
+    def _changelog_bounds(self) -> Bounds:
+        if "uncommitted end" not in self.without:
+            return super()._changelog_bounds()
+        return log_bounds(self._admin, self.processor.changelog, self._owned, READ_COMMITTED)
+
+
+def hold_back_produced() -> None:
+    """Has the producer keep records until it is told to flush, as a slow network would."""
+    ordinary = clients.producer
+    clients.producer = lambda *args: {**ordinary(*args), "linger.ms": 30_000}  # type: ignore[assignment]
 
 
 def main() -> int:
     options = json.loads(sys.argv[1])
-    at = options.pop("at", None)
+    faults, without = options.pop("faults", []), options.pop("without", [])
+    if options.pop("hold_back", False):
+        hold_back_produced()
     options["state_dir"] = Path(options["state_dir"])
-    name = options.pop("name")
-    runtime = FreezingRuntime(processor(name), StreamSettings(**options), registry=CollectorRegistry())
-    if at:
-        number, runtime.point, runtime.times = at
-        runtime.signal = signal.Signals(number)
+    counting = processor(options.pop("name"), timers=options.pop("timers", False))
+    runtime = FragileRuntime(counting, StreamSettings(**options), registry=CollectorRegistry())
+    runtime.faults, runtime.without = [tuple(fault) for fault in faults], frozenset(without)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     try:

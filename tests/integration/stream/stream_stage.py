@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,13 +102,18 @@ class Stage:
         """Waits until the broker shows topics that were created: it answers a little earlier."""
         eventually(lambda: set(topics) <= set(self.admin.list_topics(timeout=10).topics), "topics are visible")
 
-    def send(self, count: int, keys: int = 50, do: str = "count", **message: object) -> None:
+    def send(self, count: int, keys: int = 50, do: str = "count", at: int = 0, **message: object) -> None:
         """Puts ``count`` events into the two inputs in turn, over ``keys`` keys."""
         for n in range(self.sent, self.sent + count):
-            event = msgspec.json.encode(counting.Event(n, do))
+            event = msgspec.json.encode(counting.Event(n, do, at))
             self._producer.produce(self.inputs[n % 2], **{"key": f"k{n % keys}", "value": event, **message})
         self.sent += count
         assert self._producer.flush(30) == 0
+
+    def put(self, number: int, do: str = "count", at: int = 0, *, key: str = "k0", timer: str = "", stamp: int) -> None:
+        """Puts in one event of one key at one time."""
+        event = msgspec.json.encode(counting.Event(number, do, at, timer))
+        self.send_raw(event, key.encode(), timestamp=stamp)
 
     def send_raw(self, value: bytes | None, key: bytes | None = b"k", **message: object) -> None:
         self._producer.produce(self.inputs[0], value, key, **message)
@@ -158,11 +163,26 @@ class Stage:
     def log(self, instance: str) -> str:
         return (self.disk / f"worker{instance}.log").read_text()
 
+    def await_log(self, instance: str, text: str) -> None:
+        """Waits until a worker has said something."""
+        eventually(lambda: text in self.log(instance), f"worker {instance} says {text!r}")
+
+    def end_transaction_of(self, instance: str) -> None:
+        """Aborts what a dead worker has left open, as its next start would."""
+        producer = Producer(
+            {
+                "bootstrap.servers": self.bootstrap,
+                "transactional.id": f"{self.name}-{instance}",
+                "transaction.timeout.ms": 60_000,
+            }
+        )
+        producer.init_transactions(30)
+
     # -- what came out ---------------------------------------------------------------------------------------
 
-    def read(self, topic: str) -> list[Message]:
-        """Everything committed in a topic right now."""
-        reader = self._new_reader(topic)
+    def read(self, topic: str, isolation: str = "read_committed") -> list[Message]:
+        """Everything committed (or, read uncommitted, everything) in a topic right now."""
+        reader = self._new_reader(topic, isolation)
         ends = {p: reader.get_watermark_offsets(TopicPartition(topic, p))[1] for p in self._partitions(topic)}
         left, messages = {p for p, end in ends.items() if end}, []
         while left:
@@ -176,15 +196,20 @@ class Stage:
         reader.close()
         return messages
 
+    def pending_keys(self, topic: str) -> set[bytes]:
+        """Keys of the records in a topic whose transaction is still open."""
+        committed = {(m.partition(), m.offset()) for m in self.read(topic)}
+        return {m.key() for m in self.read(topic, "read_uncommitted") if (m.partition(), m.offset()) not in committed}
+
     def _partitions(self, topic: str) -> list[int]:
         return list(self.admin.list_topics(topic, timeout=10).topics[topic].partitions)
 
-    def _new_reader(self, topic: str) -> Consumer:
+    def _new_reader(self, topic: str, isolation: str = "read_committed") -> Consumer:
         reader = Consumer(
             {
                 "bootstrap.servers": self.bootstrap,
                 "group.id": "test.reader",
-                "isolation.level": "read_committed",
+                "isolation.level": isolation,
                 "enable.partition.eof": True,
                 "enable.auto.commit": False,
                 "fetch.wait.max.ms": 50,
@@ -207,14 +232,24 @@ class Stage:
         """Every event once, every count of every key once and in order, and the changelog agrees."""
         expected = self.sent if count is None else count
         self.outputs(expected)
+        assert self.faults(expected) == {}
+
+    def faults(self, expected: int) -> dict[str, list[str]]:
+        """What went wrong with the first ``expected`` events, by what is wrong."""
         outputs = [msgspec.json.decode(m.value(), type=counting.Counted) for m in self.read(self.output)]
-        assert sorted(out.id for out in outputs) == list(range(expected))
+        ids = Counter(out.id for out in outputs)
         counts = defaultdict(list)
         for out in outputs:
             counts[out.key].append(out.count)
-        wrong = {key: seen for key, seen in counts.items() if seen != list(range(1, len(seen) + 1))}
-        assert not wrong
-        assert self.states() == {key: len(seen) for key, seen in counts.items()}
+        states = self.states()
+        faults = {
+            "lost": [str(n) for n in range(expected) if n not in ids],
+            "doubled": [str(n) for n, times in ids.items() if times > 1],
+            "unknown": [str(n) for n in ids if n >= expected],
+            "states forgotten": [key for key, seen in counts.items() if seen != list(range(1, len(seen) + 1))],
+            "changelog differs": [key for key in states | counts if states.get(key, 0) != len(counts[key])],
+        }
+        return {what: found for what, found in faults.items() if found}
 
     def states(self) -> dict[str, int]:
         """Key → count, from the changelog."""
@@ -286,5 +321,11 @@ class Stage:
             self._reader.close()
 
 
-def is_frozen(worker: subprocess.Popen[bytes]) -> bool:
-    return Path(f"/proc/{worker.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
+def await_frozen(worker: subprocess.Popen[bytes]) -> None:
+    """Waits until a worker has stopped itself."""
+
+    def is_frozen() -> bool:
+        assert worker.poll() is None, f"it ended with {worker.returncode}"
+        return Path(f"/proc/{worker.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
+
+    eventually(is_frozen, "frozen")

@@ -5,7 +5,7 @@ import shutil
 import signal
 
 import pytest
-from stream_stage import Stage, eventually, is_frozen
+from stream_stage import Stage, await_frozen, eventually
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
 
@@ -62,8 +62,8 @@ def test_members_join_die_and_return(stage: Stage) -> None:
 def test_frozen_member_is_replaced_and_wakes_as_a_zombie(stage: Stage, point: str) -> None:
     """Frozen inside a transaction for longer than its session, while another member takes its partitions over."""
     stage.create_topics(partitions=2).send(1_000)
-    zombie = stage.worker("1", at=[signal.SIGSTOP, point, 3])
-    eventually(lambda: is_frozen(zombie), "frozen")
+    zombie = stage.worker("1", faults=[(signal.SIGSTOP, point, 3)])
+    await_frozen(zombie)
     stage.send(1_000)
     stage.worker("2")
     stage.assert_exact()
@@ -75,8 +75,8 @@ def test_frozen_member_is_replaced_and_wakes_as_a_zombie(stage: Stage, point: st
 def test_a_member_frozen_for_a_moment_repeats_its_batch(stage: Stage) -> None:
     """It loses its session but not its transaction: the offsets are refused, it aborts and joins again."""
     stage.create_topics(partitions=2).send(1_000)
-    sleeper = stage.worker("1", at=[signal.SIGSTOP, "flushed", 3], transaction_timeout_ms=60_000)
-    eventually(lambda: is_frozen(sleeper), "frozen")
+    sleeper = stage.worker("1", faults=[(signal.SIGSTOP, "flushed", 3)], transaction_timeout_ms=60_000)
+    await_frozen(sleeper)
     other = stage.worker("2", transaction_timeout_ms=60_000)
     eventually(lambda: "partitions_assigned" in stage.log("2"), "the other member was given the partitions")
     sleeper.send_signal(signal.SIGCONT)
