@@ -52,6 +52,10 @@ format: ## Format the code and sort imports
 bench: setup ## Run every benchmark; each prints JSON
 	@for file in benchmarks/*.py; do echo "== $$file"; $(RUN) python $$file || exit 1; done
 
+.PHONY: chaos
+chaos: setup ## Kill, freeze, wipe and bounce under load for five minutes, then audit; SEED= SHORT=1 (one minute) KEEP=1
+	@$(RUN) python tests/chaos/chaos.py --seed $(SEED) $(if $(SHORT),--short) $(if $(KEEP),--keep)
+
 .PHONY: clean
 clean: ## Remove what runs left behind (var/), not the caches
 	@rm -rf var

@@ -1,0 +1,112 @@
+"""A broker that is made to go away and come back, beside a controller that stays.
+
+In production the controllers are processes of their own, and so they are here: they see the broker die. A node that is
+both (as ``deploy.local.kafka`` starts it) comes back from ``kill -9`` as the leader it was before, completes the
+transactions that were being committed, and forgets the markers it has not written when it then loses its own old
+session (deploy/local/README.md, known limits). Readers would wait for ever, and whatever this test found would be that.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Callable
+from pathlib import Path
+
+from deploy.local.errors import PortTaken
+from deploy.local.kafka import LocalKafka
+from deploy.local.ports import answers
+
+# What a stopping worker may still wait for a broker that has only just come back (stop_grace_ms, and its start).
+SETTLES_S = 20.0
+
+
+class _Node(LocalKafka):
+    """One of the two, told apart by what its settings add: the last line of a setting counts."""
+
+    properties: dict[str, str]
+
+    def _write_properties(self) -> Path:
+        path = super()._write_properties()
+        with path.open("a") as file:
+            file.writelines(f"{name}={value}\n" for name, value in self.properties.items())
+        return path
+
+
+class Cluster:
+    """Controller and broker. Nothing blocks for long: ``tend`` does what is due."""
+
+    def __init__(self, folder: Path, broker_port: int, controller_port: int, say: Callable[[str], None]) -> None:
+        self._controller = _Node(folder / "controller", broker_port, controller_port)
+        address = f"CONTROLLER://{self._controller.host}:{controller_port}"
+        self._controller.properties = {
+            "process.roles": "controller",
+            "listeners": address,
+            "advertised.listeners": address,
+        }
+        self._broker = _Node(folder / "broker", broker_port, controller_port)
+        self._broker.properties = {
+            "process.roles": "broker",
+            "node.id": "2",
+            "listeners": f"PLAINTEXT://{self._broker.bootstrap}",
+        }
+        self._say = say
+        self._start_at: float | None = None
+        self._settled_at = 0.0
+
+    @property
+    def bootstrap(self) -> str:
+        return self._broker.bootstrap
+
+    def start(self) -> None:
+        """Returns when the broker serves. Raises LocalStackError."""
+        self._controller.start()
+        self._join_cluster()
+        self._broker.start()
+        self._broker.wait_ready()
+
+    def _join_cluster(self) -> None:
+        """A formatted folder for the broker: the controller's cluster, its own name."""
+        theirs = (self._controller.data_dir / "log" / "meta.properties").read_text()
+        own = {"node.id": "2", "directory.id": urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")}
+        log = self._broker.data_dir / "log"
+        log.mkdir(parents=True)
+        kept = [line for line in theirs.splitlines() if line.partition("=")[0] not in own]
+        (log / "meta.properties").write_text("\n".join([*kept, *(f"{k}={v}" for k, v in own.items()), ""]))
+
+    def bounce(self, seconds: float, *, hard: bool) -> bool:
+        """Ends the broker, by SIGKILL or SIGTERM; it starts again after so many seconds. False: it is away already."""
+        if self._start_at is not None or self._broker.pid is None:
+            return False
+        os.kill(self._broker.pid, signal.SIGKILL if hard else signal.SIGTERM)
+        self._start_at = time.monotonic() + seconds
+        return True
+
+    def tend(self) -> None:
+        """Starts the broker when its time has come."""
+        if self._start_at is None or time.monotonic() < self._start_at or self._broker.exit_status is None:
+            return
+        try:
+            self._broker.start()
+        except PortTaken:
+            # On loopback a client that tries to connect may for a moment be given the very port it tries.
+            return
+        self._say("the broker is started again")
+        self._start_at = None
+        self._settled_at = time.monotonic() + SETTLES_S
+
+    def serves(self) -> bool:
+        """Started, and on its way far enough to be spoken to."""
+        return self._start_at is None and answers(self._broker.host, self._broker.port)
+
+    def troubled(self) -> bool:
+        """Away, or back for so short a time that a worker may not have noticed."""
+        return self._start_at is not None or time.monotonic() < self._settled_at
+
+    def end(self) -> None:
+        """For good, and at once."""
+        self._broker.kill()
+        self._controller.kill()

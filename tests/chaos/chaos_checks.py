@@ -1,0 +1,95 @@
+"""What must hold when everything has come to rest: the audit is clean, and Kafka alone says the same.
+
+Beside the audit, which reads ClickHouse, three statements about the topics: every revision of a row stands in them
+once and in its order, the last snapshot of a staff member's day is the sum of its deltas, and nothing is a dead letter.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from deploy.local.drain import FLOW, DrainTimeout, Patience, wait_group
+from siyu.audit import AuditConfig, Report, run_audit
+from siyu.audit.kafka import read_topic
+from siyu.events import STAFF_COUNTERS, OrderFact, RelationshipFact, StaffDaySnapshot, StaffDelta
+
+GROUPS = tuple((group, topics) for group, topics in FLOW if group in ("journey", "performance", "sink"))
+DEAD_LETTERS = ("dlq.journey", "dlq.performance", "dlq.sink")
+
+
+@dataclass
+class Topics:
+    """Differences that Kafka shows by itself."""
+
+    rows: int = 0
+    """Rows with a revision: relationships, orders, staff days."""
+    revisions_missing: int = 0
+    revisions_repeated: int = 0
+    revisions_out_of_order: int = 0
+    days_not_their_sum: int = 0
+    """Staff days whose last snapshot is not the sum of their deltas."""
+    dead_letters: int = 0
+
+    @property
+    def clean(self) -> bool:
+        return not any(count for name, count in asdict(self).items() if name != "rows")
+
+
+def wait_until_drained(bootstrap: str, timeout_s: float, stop: threading.Event) -> None:
+    """Until every group has read all there is, each after the one before it. Raises DrainTimeout, Stopped."""
+    deadline = time.monotonic() + timeout_s
+    for group, topics in GROUPS:
+        while True:
+            left_s = max(0.0, deadline - time.monotonic())
+            try:
+                wait_group(bootstrap, group, topics, Patience(left_s, stop))
+                break
+            except KafkaException as error:
+                # A broker on its way back, or offsets of a transaction that has to time out first.
+                if left_s == 0:
+                    raise DrainTimeout(f"{group}: {error.args[0].name()} for {timeout_s:.0f} s") from error
+
+
+def audit(bootstrap: str, clickhouse_url: str) -> Report:
+    return run_audit(AuditConfig(bootstrap, clickhouse_url))
+
+
+def check_topics(bootstrap: str) -> Topics:
+    found = Topics()
+    revisions: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for fact in read_topic(bootstrap, "relationship.facts", RelationshipFact):
+        revisions["relationship", fact.corp_id, fact.staff_id, fact.customer_id].append(fact.revision)
+    for order in read_topic(bootstrap, "order.facts", OrderFact):
+        revisions["order", order.corp_id, order.customer_id, order.order_id].append(order.revision)
+    last: dict[tuple[str, ...], StaffDaySnapshot] = {}
+    for day in read_topic(bootstrap, "performance.snapshots", StaffDaySnapshot):
+        key = (day.corp_id, day.staff_id, day.day)
+        revisions["staff day", *key].append(day.revision)
+        if key not in last or last[key].revision < day.revision:
+            last[key] = day
+    for seen in revisions.values():
+        distinct = set(seen)
+        found.rows += 1
+        found.revisions_missing += max(distinct) - len(distinct)
+        found.revisions_repeated += len(seen) - len(distinct)
+        found.revisions_out_of_order += sum(later < earlier for earlier, later in pairwise(seen))
+
+    sums: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
+    for delta in read_topic(bootstrap, "staff.deltas", StaffDelta):
+        sums[delta.corp_id, delta.staff_id, delta.day].update(delta.counters)
+    for key in sums.keys() | last.keys():
+        shown = {name: getattr(last[key], name) for name in STAFF_COUNTERS} if key in last else {}
+        found.days_not_their_sum += any(sums[key][name] != shown.get(name) for name in STAFF_COUNTERS)
+
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    newest = OffsetSpec.latest()
+    asked = {TopicPartition(topic, 0): newest for topic in DEAD_LETTERS}
+    found.dead_letters = sum(answer.result().offset for answer in admin.list_offsets(asked).values())
+    return found

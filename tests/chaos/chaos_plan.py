@@ -1,0 +1,81 @@
+"""The faults of one run, drawn before it begins: one seed and length give the same faults, targets and moments.
+
+Kinds are dealt from a shuffled deck, not thrown like dice, so that a minute has a bit of everything.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+SESSION_S = 4.0
+"""Session timeout of the workers: how long a silent one keeps its partitions."""
+TRANSACTION_S = 5.0
+"""Transaction timeout of the workers: how long a silent one holds readers back."""
+WORKERS = ("journey-0", "journey-1", "journey-2", "performance-0", "performance-1")
+BROKER = "kafka"
+
+Kind = Literal["kill", "freeze", "freeze_past_session", "restart", "wipe", "stop_broker", "kill_broker"]
+
+# Times one kind comes in a deck, and the shortest and longest time that its target is away.
+_DECK: dict[Kind, tuple[int, float, float]] = {
+    "kill": (6, 0.3, 6.0),
+    "freeze": (3, 0.5, SESSION_S * 0.75),
+    "freeze_past_session": (2, SESSION_S * 1.25, SESSION_S * 2.5),
+    "restart": (4, 0.0, 0.0),
+    "wipe": (3, 0.3, 6.0),
+    "stop_broker": (1, 1.0, 15.0),
+    # Not before its controller has seen it die (broker.session.timeout.ms): see chaos_broker.
+    "kill_broker": (1, 4.0, 15.0),
+}
+BROKER_STEADY_S = 12.0
+"""Shortest time from the broker's start to its next end."""
+GAP_S = (0.8, 4.0)
+"""Shortest and longest time from one fault to the next."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens to whom. ``at_s`` counts from the first moment of the chaos."""
+
+    at_s: float
+    kind: Kind
+    target: str
+    seconds: float
+    """How long the target is away; a restarted worker comes back at once."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.at_s:6.1f} s  {self.kind:<19} {self.target:<13} {f'{self.seconds:4.1f} s' if self.seconds else ''}"
+        )
+
+
+def draw(seed: int, seconds: float, gap_s: tuple[float, float] = GAP_S) -> tuple[Fault, ...]:
+    """All faults of a run, in order."""
+    chance = random.Random(f"{seed}|faults")
+    faults: list[Fault] = []
+    deck: list[Kind] = []
+    back_s = dict.fromkeys((*WORKERS, BROKER), 0.0)
+    at_s = chance.uniform(*gap_s)
+    while at_s < seconds:
+        if not deck:
+            deck = [kind for kind, (times, _, _) in _DECK.items() for _ in range(times)]
+            chance.shuffle(deck)
+        kind = deck.pop()
+        if kind.endswith("broker") and at_s < back_s[BROKER] + BROKER_STEADY_S:
+            # Put back: a broker that never comes to serving in between is only one long outage.
+            deck.insert(0, kind)
+            kind = "kill"
+        _, shortest, longest = _DECK[kind]
+        # Squared: most absences are short, so that the run is more than one long outage.
+        away_s = shortest + (longest - shortest) * chance.random() ** 2
+        target = BROKER
+        if not kind.endswith("broker"):
+            target = chance.choice([name for name in WORKERS if back_s[name] <= at_s] or WORKERS)
+        # A frozen worker is there to be killed.
+        if not kind.startswith("freeze"):
+            back_s[target] = at_s + away_s
+        faults.append(Fault(round(at_s, 2), kind, target, round(away_s, 2)))
+        at_s += chance.uniform(*gap_s)
+    return tuple(faults)
