@@ -49,8 +49,9 @@ format: ## Format the code and sort imports
 	@$(RUN) ruff check --fix .
 
 .PHONY: bench
-bench: setup ## Run every benchmark; each prints JSON
+bench: setup ## Run every benchmark, one after the other; for quiet machines
 	@for file in benchmarks/*.py; do echo "== $$file"; $(RUN) python $$file || exit 1; done
+	@echo "== benchmarks/join.py --step journey"; $(RUN) python benchmarks/join.py --step journey
 
 .PHONY: chaos
 chaos: setup ## Kill, freeze, wipe and bounce under load for five minutes, then audit; SEED= SHORT=1 (one minute) KEEP=1

@@ -55,7 +55,7 @@ WARM_UP = 50_000
 def join(options: argparse.Namespace, kafka_pid: int, cluster: Cluster) -> dict[str, Any]:
     """All rounds of all engines. Raises EngineFailed and WrongOutput."""
     step = STEPS[options.step]
-    names: list[str] = options.engines
+    names = [name for name in ENGINES if name == SIYU or name in options.engines]
     counts = {name: min(options.events, LARGEST.get(name, options.events)) for name in names}
     data = {
         count: Data(count, options.customers, options.seed) for count in {*counts.values(), options.events, WARM_UP}
@@ -95,16 +95,17 @@ def result(
     def medians(figure: Any, digits: int = 0) -> dict[str, float]:
         return {name: round(statistics.median(map(figure, runs)), digits) for name, runs in measured.items()}
 
-    rates = medians(lambda run: run.events / run.seconds)
-    reference = rates.get(SIYU)
-    ratios = {
-        f"vs_{other}": round(reference / rates[other], 3) for other in rates if reference is not None and other != SIYU
-    }
+    def ratios(rates: dict[str, float]) -> dict[str, float]:
+        return {f"vs_{name}": round(rates[SIYU] / rate, 3) for name, rate in rates.items() if name != SIYU}
+
+    per_s = medians(lambda run: run.events / run.seconds)
+    per_cpu_s = medians(lambda run: run.events / run.worker_cpu_s)
     return {
         "step": options.step,
-        "events_per_s": rates,
-        "events_per_cpu_s": medians(lambda run: run.events / run.worker_cpu_s),
-        "ratios": ratios,
+        "events_per_s": per_s,
+        "events_per_cpu_s": per_cpu_s,
+        "ratios": ratios(per_s),
+        "ratios_per_cpu_s": ratios(per_cpu_s),
         "broker_cpu_us_per_event": medians(lambda run: run.broker_cpu_s / run.events * 1e6, 2),
         "worker_cpu_us_per_event": medians(lambda run: run.worker_cpu_s / run.events * 1e6, 2),
         "peak_mb": medians(lambda run: run.peak_mb, 1),
@@ -115,18 +116,21 @@ def result(
         "checked": {name: outputs._asdict() for name, outputs in checked.items()},
         "guarantees": {name: ENGINES[name].guarantee for name in measured},
         "customers": options.customers,
-        "siyu_stream_us_per_event": time_of_the_runtime(measured.get(SIYU, [])),
+        "siyu_stream_us_per_event": time_of_the_runtime(measured[SIYU]),
     }
 
 
 def time_of_the_runtime(runs: Sequence[Measured]) -> dict[str, float]:
     """Where the loop's time went, as the runtime's own metrics have it, µs an event."""
-    found = {}
-    for part in ("step", "commit", "store"):
-        values = [run.reports[0]["metrics"][f"siyu_stream_{part}_seconds_sum"] / run.events * 1e6 for run in runs]
-        if values:
-            found[part] = round(statistics.median(values), 2)
-    return found
+    return {
+        part: round(
+            statistics.median(
+                run.reports[0]["metrics"][f"siyu_stream_{part}_seconds_sum"] / run.events * 1e6 for run in runs
+            ),
+            2,
+        )
+        for part in ("step", "commit", "store")
+    }
 
 
 def table(found: dict[str, Any]) -> str:
@@ -140,7 +144,8 @@ def table(found: dict[str, Any]) -> str:
             f"{found['broker_cpu_us_per_event'][name]:>12.2f}{found['peak_mb'][name]:>10.0f}"
             f"  {found['guarantees'][name]}"
         )
-    lines.append("  ".join(f"{name} {ratio:.2f}" for name, ratio in found["ratios"].items()))
+    for title, ratios in (("events/s", found["ratios"]), ("per CPU s", found["ratios_per_cpu_s"])):
+        lines.append(f"{SIYU} {title}: " + ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()))
     parts = found["siyu_stream_us_per_event"]
     lines.append("siyu.stream, µs an event: " + ", ".join(f"{part} {value}" for part, value in parts.items()))
     if phases := found.get("phases_us_per_event"):
@@ -155,7 +160,9 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=1_000_000, help="events to join (default: %(default)s)")
     parser.add_argument("--customers", type=int, default=200_000, help="drawn from so many (default: %(default)s)")
     parser.add_argument("--step", choices=list(STEPS), default="minimal")
-    parser.add_argument("--engines", nargs="+", choices=list(ENGINES), default=list(ENGINES))
+    parser.add_argument(
+        "--engines", nargs="+", choices=list(ENGINES), default=list(ENGINES), help=f"{SIYU} always runs"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="runs of each engine, medians count")
     parser.add_argument("--seed", type=int, default=1, help="seed of the events (default: %(default)s)")
     parser.add_argument("--profile", action="store_true", help="also where the time goes, phase by phase")

@@ -20,6 +20,8 @@ _TIMEOUT_S = 30.0
 COMPACTED = {"cleanup.policy": "compact"}
 KEPT = {"retention.ms": "-1"}
 """Records carry the time of their event, which may be long ago."""
+_QUIET = {"log_level": 0}
+"""What goes wrong is raised; that the broker goes away at the end is no news."""
 READER = {"enable.auto.commit": False, "isolation.level": "read_committed", "auto.offset.reset": "earliest"}
 
 
@@ -39,7 +41,7 @@ class Cluster:
 
     def __init__(self, bootstrap: str) -> None:
         self.bootstrap = bootstrap
-        self._admin = AdminClient({"bootstrap.servers": bootstrap})
+        self._admin = AdminClient({"bootstrap.servers": bootstrap, **_QUIET})
 
     def create(self, topics: Mapping[str, Mapping[str, str]], partitions: int = PARTITIONS) -> None:
         """Name → configuration; returns when the broker leads every partition of them."""
@@ -65,6 +67,7 @@ class Cluster:
         producer = Producer(
             {
                 "bootstrap.servers": self.bootstrap,
+                **_QUIET,
                 "partitioner": "murmur2_random",
                 "compression.type": "lz4",
                 "linger.ms": 20,
@@ -124,7 +127,13 @@ class Cluster:
 @contextmanager
 def _reader(bootstrap: str) -> Iterator[Consumer]:
     consumer = Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": "benchmark.reader", "enable.partition.eof": True, **READER}
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "benchmark.reader",
+            "enable.partition.eof": True,
+            **READER,
+            **_QUIET,
+        }
     )
     try:
         yield consumer
