@@ -106,7 +106,7 @@ class FragileRuntime(Runtime[Count]):
     without one of the rules a takeover rests on."""
 
     faults: list[tuple[int, str, int]]
-    """(signal, point, how often the point is reached before), one after the other."""
+    """(signal or 0 for none, point, the how manieth time it is reached), one after the other."""
     without: frozenset[str]
     """The rules that are switched off."""
 

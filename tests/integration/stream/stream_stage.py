@@ -98,6 +98,12 @@ class Stage:
         self._visible(*topics)
         return self
 
+    def create_table(self, topic: str, partitions: int) -> None:
+        """A compacted topic for a global table."""
+        new = NewTopic(topic, partitions, 1, config={"cleanup.policy": "compact"})
+        self.admin.create_topics([new])[topic].result()
+        self._visible(topic)
+
     def _visible(self, *topics: str) -> None:
         """Waits until the broker shows topics that were created: it answers a little earlier."""
         eventually(lambda: set(topics) <= set(self.admin.list_topics(timeout=10).topics), "topics are visible")
@@ -115,8 +121,8 @@ class Stage:
         event = msgspec.json.encode(counting.Event(number, do, at, timer))
         self.send_raw(event, key.encode(), timestamp=stamp)
 
-    def send_raw(self, value: bytes | None, key: bytes | None = b"k", **message: object) -> None:
-        self._producer.produce(self.inputs[0], value, key, **message)
+    def send_raw(self, value: bytes | None, key: bytes | None = b"k", topic: str = "", **message: object) -> None:
+        self._producer.produce(topic or self.inputs[0], value, key, **message)
         assert self._producer.flush(30) == 0
 
     # -- members ---------------------------------------------------------------------------------------------
@@ -196,6 +202,13 @@ class Stage:
         reader.close()
         return messages
 
+    def end(self, topic: str, partition: int) -> int:
+        """The next offset of a partition."""
+        reader = self._new_reader(topic)
+        _, end = reader.get_watermark_offsets(TopicPartition(topic, partition))
+        reader.close()
+        return int(end)
+
     def pending_keys(self, topic: str) -> set[bytes]:
         """Keys of the records in a topic whose transaction is still open."""
         committed = {(m.partition(), m.offset()) for m in self.read(topic)}
@@ -259,7 +272,10 @@ class Stage:
             if message.value() is None:
                 states.pop(key, None)
             else:
-                states[key] = msgspec.msgpack.decode(message.value()[2:])[0]
+                # Two bytes of layout and version, then, in layout 1, the timers behind two bytes of their length.
+                value = message.value()
+                begin = 2 if value[0] == 0 else 4 + int.from_bytes(value[2:4], "big")
+                states[key] = msgspec.msgpack.decode(value[begin:])[0]
         return states
 
     def committed(self) -> int:

@@ -2,10 +2,9 @@
 
 import random
 import shutil
-import signal
 
 import pytest
-from stream_stage import Stage, await_frozen, eventually
+from stream_stage import Stage, eventually
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
 
@@ -56,35 +55,6 @@ def test_members_join_die_and_return(stage: Stage) -> None:
     one.terminate()
     two.terminate()
     assert (one.wait(20), two.wait(20)) == (0, 0)
-
-
-@pytest.mark.parametrize("point", ["produced", "flushed", "offsets sent"])
-def test_frozen_member_is_replaced_and_wakes_as_a_zombie(stage: Stage, point: str) -> None:
-    """Frozen inside a transaction for longer than its session, while another member takes its partitions over."""
-    stage.create_topics(partitions=2).send(1_000)
-    zombie = stage.worker("1", faults=[(signal.SIGSTOP, point, 3)])
-    await_frozen(zombie)
-    stage.send(1_000)
-    stage.worker("2")
-    stage.assert_exact()
-    zombie.send_signal(signal.SIGCONT)
-    stage.send(1_000)
-    stage.assert_exact()
-
-
-def test_a_member_frozen_for_a_moment_repeats_its_batch(stage: Stage) -> None:
-    """It loses its session but not its transaction: the offsets are refused, it aborts and joins again."""
-    stage.create_topics(partitions=2).send(1_000)
-    sleeper = stage.worker("1", faults=[(signal.SIGSTOP, "flushed", 3)], transaction_timeout_ms=60_000)
-    await_frozen(sleeper)
-    other = stage.worker("2", transaction_timeout_ms=60_000)
-    eventually(lambda: "partitions_assigned" in stage.log("2"), "the other member was given the partitions")
-    sleeper.send_signal(signal.SIGCONT)
-    stage.send(1_000)
-    stage.assert_exact()
-    assert "transaction_aborted" in stage.log("1")
-    assert sleeper.poll() is None
-    assert other.poll() is None
 
 
 def test_graceful_stop_commits_what_it_began(stage: Stage) -> None:

@@ -1,4 +1,4 @@
-"""The rules a takeover rests on, each shown to matter: with it nothing is lost or doubled, without it the check sees it.
+"""The rules a takeover rests on, each shown to matter: with it nothing is lost or doubled, without it we see the fault.
 
 In every test one member is frozen in the middle of a transaction for longer than its session while another takes its
 partitions over, and wakes at the worst moment.
