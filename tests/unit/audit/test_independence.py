@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 OURS = {"siyu", "services", "simulator", "deploy"}
-SHARED = {"siyu", "siyu.events", "siyu.events.codec", "siyu.events.types"}
+SHARED = {"siyu", "siyu.events", "siyu.events.avro", "siyu.events.codec", "siyu.events.types"}
 
 
 def imported(path: Path) -> set[str]:
