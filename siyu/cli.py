@@ -41,8 +41,14 @@ app.add_typer(dlq_app, name="dlq")
 app.add_typer(state_app, name="state")
 app.command("audit")(audit_command)
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+
+def _console(*, stderr: bool) -> Console:
+    """As wide as the terminal, and wide enough for a table when the output goes to a file or another program."""
+    console = Console(stderr=stderr, highlight=False)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=PLAIN_WIDTH)
+
+
+console, errors = _console(stderr=False), _console(stderr=True)
 
 Kafka = Annotated[str, typer.Option("--kafka-bootstrap", envvar="SIYU_KAFKA_BOOTSTRAP", help="Kafka brokers.")]
 ClickHouse = Annotated[str, typer.Option("--clickhouse-url", envvar="SIYU_CLICKHOUSE_URL", help="ClickHouse HTTP.")]
@@ -260,7 +266,7 @@ def _progress() -> Iterator[Progress]:
         nonlocal due
         if time.monotonic() >= due:
             due = time.monotonic() + PROGRESS_LINE_SECONDS
-            errors.print(escape(f"{what}: {done:,} of {total:,} records"), soft_wrap=True)
+            errors.print(escape(f"{what}: {done:,} of {total:,} records"))
 
     yield line
 
@@ -344,9 +350,7 @@ def trace(
         typer.echo(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
     elif found.records:
         first_ms = found.records[0].timestamp_ms
-        # Wide enough for the table when the output goes to a file.
-        wide = console if console.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
-        wide.print(f"first written {iso_utc(first_ms)}")
+        console.print(f"first written {iso_utc(first_ms)}")
         table = Table(box=None, pad_edge=False, header_style="dim")
         for heading in ("UTC", "+ms", "topic", "place", "type", "what"):
             table.add_column(heading, overflow="fold", justify="right" if heading == "+ms" else "left")
@@ -360,22 +364,23 @@ def trace(
                 escape(_in_words(tracing.describe(record)))
                 + ("" if record not in found.repeats else ", [dim]again[/]"),
             )
-        wide.print(table)
+        console.print(table)
         for absence in found.absent:
-            wide.print(f"[yellow]not there:[/yellow] {escape(', '.join(absence.topics))} – {escape(absence.text)}")
+            console.print(f"[yellow]not there:[/yellow] {escape(', '.join(absence.topics))} – {escape(absence.text)}")
     if not found.records:
         raise fail(f"nothing since {iso_utc(since_ms)} is or was caused by this event; look further back: --since", 1)
 
 
 def _in_words(what: dict[str, object]) -> str:
-    """``{"revision": 2, "paid": True, "detail": ""}`` → ``revision 2, paid``."""
+    """``{"change": "add", "revision": 2, "paid": True, "detail": ""}`` → ``add, revision 2, paid``."""
     words = []
     for name, value in what.items():
         label = name.replace("_", " ")
         if value is True:
             words.append(label)
         elif value not in (False, "", None):
-            words.append(f"{label} {' '.join(value) if isinstance(value, list) else value}")
+            shown = " ".join(value) if isinstance(value, list) else str(value)
+            words.append(shown if name in ("callback", "change") else f"{label} {shown}")
     return ", ".join(words)
 
 

@@ -8,14 +8,25 @@ reason without data in it.
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 Check = Callable[[], str | None]
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A prober that had gone before we answered, as when this process was frozen, is no news."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class OpsServer:
@@ -63,13 +74,12 @@ class OpsServer:
                 """Scrapes are not events of interest."""
 
         if listener is None:
-            self._server = ThreadingHTTPServer((host, port), Handler)
+            self._server = _Server((host, port), Handler)
         else:
-            self._server = ThreadingHTTPServer(listener.getsockname(), Handler, bind_and_activate=False)
+            self._server = _Server(listener.getsockname(), Handler, bind_and_activate=False)
             self._server.socket.close()
             self._server.socket = listener
             self._server.server_activate()
-        self._server.daemon_threads = True
         self.port: int = self._server.socket.getsockname()[1]
         self._thread = threading.Thread(target=self._server.serve_forever, name="ops", daemon=True)
         self._thread.start()

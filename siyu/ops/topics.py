@@ -197,12 +197,13 @@ class Cluster:
             except KafkaException as error:
                 if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
                     raise TopicsError(f"topic {name}: {error.args[0]}") from None
-        self._wait_visible({c.topic for c in creates})
+        self._wait_visible(changes, wanted)
 
-    def _wait_visible(self, names: set[str]) -> None:
-        """The controller acknowledges a topic before the brokers show it; who starts in between finds none."""
+    def _wait_visible(self, changes: list[Change], wanted: dict[str, Topic]) -> None:
+        """The controller acknowledges a change before the brokers show it; who looks in between finds the old state."""
+        changed = {c.topic: wanted[c.topic] for c in changes if c.kind != "refused"}
         deadline = time.monotonic() + self._timeout
-        while missing := names - set(self._admin.list_topics(timeout=self._timeout).topics):
+        while unseen := {c.topic for c in self.difference(changed) if c.kind != "refused"}:
             if time.monotonic() > deadline:
-                raise TopicsError(f"created, but not shown by the brokers yet: {', '.join(sorted(missing))}")
+                raise TopicsError(f"changed, but not shown by the brokers yet: {', '.join(sorted(unseen))}")
             time.sleep(0.1)

@@ -148,7 +148,7 @@ def describe(found: Found) -> dict[str, object]:
     """What a record says, without whom it is about and without amounts."""
     match found.record:
         case RawCallback() as raw:
-            return {"callback": type_label(raw), "known": raw.known}
+            return {"callback": type_label(raw), "unknown_type": not raw.known}
         case ContactEvent() as contact:
             return {"change": contact.change, "welcome_code": bool(contact.welcome_code)}
         case PaymentEvent() as payment:

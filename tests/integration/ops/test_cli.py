@@ -18,9 +18,8 @@ NOWHERE = "127.0.0.1:1"
 
 
 @pytest.fixture
-def siyu(monkeypatch):
-    """Runs the command line in a wide terminal."""
-    monkeypatch.setenv("COLUMNS", "300")
+def siyu():
+    """Runs the command line."""
     runner = CliRunner()
 
     def run(*args: str):
@@ -43,6 +42,8 @@ def siyu(monkeypatch):
         ["dlq", "list"],
         ["dlq", "show"],
         ["dlq", "replay"],
+        ["state", "get"],
+        ["trace"],
     ],
 )
 def test_every_command_explains_itself(siyu, command: list[str]) -> None:

@@ -154,10 +154,9 @@ def test_the_newest_state_is_found_while_the_processor_runs(running: Running) ->
 
 @pytest.fixture
 def siyu(kafka: LocalKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
-    """The command line, pointed at the session's broker, in a wide terminal."""
+    """The command line, pointed at the session's broker."""
     monkeypatch.setenv("SIYU_KAFKA_BOOTSTRAP", kafka.bootstrap)
     monkeypatch.setenv("SIYU_STATE_DIR", str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "300")
     wanted = load_topics(schemas_dir() / "topics.yaml", "local")
     cluster = Cluster(kafka.bootstrap)
     cluster.apply(cluster.difference(wanted), wanted)

@@ -155,9 +155,8 @@ def corp(kafka: LocalKafka, unique_name: Callable[[str], str]) -> Corp:
 
 @pytest.fixture
 def siyu(kafka: LocalKafka, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """`siyu trace …` in a wide terminal."""
+    """`siyu trace …`"""
     monkeypatch.setenv("SIYU_KAFKA_BOOTSTRAP", kafka.bootstrap)
-    monkeypatch.setenv("COLUMNS", "300")
     runner = CliRunner()
     return lambda *args: runner.invoke(app, ["trace", *args])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from siyu.events import schemas_dir
 from siyu.ops.topics import Cluster, load_topics
@@ -65,6 +67,14 @@ class Parent:
         except urllib.error.HTTPError as refused:
             return refused.code, refused.read().decode()
 
+    def answers(self, path: str, status: int, text: str) -> None:
+        eventually(lambda: self.get(path) == (status, text), f"{path} says {text}")
+
+    def samples(self, name: str) -> dict[str, float]:
+        """Worker → value."""
+        families = text_string_to_metric_families(self.get("/metrics")[1])
+        return {s.labels["worker"]: s.value for family in families for s in family.samples if s.name == name}
+
     def ready(self) -> Parent:
         eventually(lambda: self.lines("workers_started") and self.get("/readyz")[0] == 200, "all workers are ready")
         return self
@@ -110,34 +120,30 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Parent]]:
 
 def test_workers_are_seen_as_one_service(start: Callable[..., Parent]) -> None:
     parent = start(2, SIYU_INSTANCE="berlin").ready()
-    assert {(line["worker"], line["instance"]) for line in parent.lines("service_started")} == {
-        (0, "berlin-0"),
-        (1, "berlin-1"),
-    }
-    assert parent.get("/livez") == (200, "ok\n")
-    status, metrics = parent.get("/metrics")
-    assert status == 200
-    assert 'obedient_turns_total{kind="slow",worker="0"} 1.0' in metrics
-    assert 'obedient_turns_total{kind="slow",worker="1"} 2.0' in metrics
-    assert metrics.count("# TYPE obedient_turns_total counter") == 1
-    assert 'siyu_worker_up{worker="1"} 1.0' in metrics
-
+    instances = {(0, "berlin-0"), (1, "berlin-1")}
+    eventually(
+        lambda: {(line["worker"], line["instance"]) for line in parent.lines("service_started")} == instances,
+        "each worker is an instance of its own",
+    )
+    # A busy machine may keep a worker from answering in time, so each answer is waited for.
+    parent.answers("/livez", 200, "ok\n")
+    eventually(lambda: parent.samples("obedient_turns_total") == {"0": 1.0, "1": 2.0}, "metrics of both")
+    assert parent.samples("siyu_worker_up") == {"0": 1.0, "1": 1.0}
     parent.tell(1, "not restored yet")
-    eventually(lambda: parent.get("/readyz")[0] == 503, "the parent is not ready")
-    assert parent.get("/readyz") == (503, "worker 1: not restored yet\n")
-    assert parent.get("/livez") == (200, "ok\n")
+    parent.answers("/readyz", 503, "worker 1: not restored yet\n")
+    parent.answers("/livez", 200, "ok\n")
 
     os.kill(parent.pids()[0], signal.SIGSTOP)
     try:
-        status, reason = parent.get("/readyz")
-        assert (status, reason) == (503, "worker 0: does not answer; worker 1: not restored yet\n")
-        metrics = parent.get("/metrics")[1]
-        assert 'obedient_turns_total{kind="slow",worker="1"} 2.0' in metrics
-        assert 'obedient_turns_total{kind="slow",worker="0"}' not in metrics
+        parent.answers("/readyz", 503, "worker 0: does not answer; worker 1: not restored yet\n")
+        eventually(lambda: parent.samples("obedient_turns_total") == {"1": 2.0}, "metrics of the other one")
+        assert parent.samples("siyu_worker_up") == {"0": 1.0, "1": 1.0}
     finally:
         os.kill(parent.pids()[0], signal.SIGCONT)
+    parent.answers("/readyz", 503, "worker 1: not restored yet\n")
     assert parent.end(signal.SIGTERM) == 0
     assert {line["worker"] for line in parent.lines("service_stopped")} == {0, 1}
+    assert "Traceback" not in parent.log_file.read_text()
 
 
 def test_a_worker_that_ends_is_started_again_alone_after_a_growing_pause(start: Callable[..., Parent]) -> None:
@@ -149,7 +155,7 @@ def test_a_worker_that_ends_is_started_again_alone_after_a_growing_pause(start: 
         else:
             os.kill(parent.pids()[1], signal.SIGKILL)
         eventually(lambda count=count: len(parent.lines("worker_ended")) == count, "the end is noticed")
-        assert parent.get("/livez") == (200, "ok\n")  # nobody else need do anything about it
+        parent.answers("/livez", 200, "ok\n")  # nobody else need do anything about it
         eventually(lambda count=count: len(parent.lines("service_started", worker=1)) == count + 1, "it runs again")
         parent.ready()
     ends = parent.lines("worker_ended")
@@ -178,19 +184,18 @@ def test_a_worker_that_needs_a_person_stops_all(start: Callable[..., Parent]) ->
 
 
 def test_a_worker_that_does_not_stop_is_killed(start: Callable[..., Parent]) -> None:
-    parent = start(2, stop_seconds=0.5).ready()
+    parent = start(1, stop_seconds=0.5).ready()
     parent.tell(0, "deaf")
-    eventually(lambda: "deaf" in parent.get("/readyz")[1], "worker 0 is deaf")
+    parent.answers("/readyz", 503, "worker 0: deaf\n")
     assert parent.end(signal.SIGINT) == 0
     assert [line["worker"] for line in parent.lines("worker_killed")] == [0]
-    assert [line["worker"] for line in parent.lines("service_stopped")] == [1]
     assert all(map(gone, parent.pids().values()))
 
 
 def test_a_second_signal_does_not_wait(start: Callable[..., Parent]) -> None:
     parent = start(2, stop_seconds=600).ready()
     parent.tell(0, "deaf")
-    eventually(lambda: "deaf" in parent.get("/readyz")[1], "worker 0 is deaf")
+    parent.answers("/readyz", 503, "worker 0: deaf\n")
     parent.process.send_signal(signal.SIGTERM)
     eventually(lambda: parent.lines("service_stopped", worker=1), "the other one has stopped")
     assert parent.end(signal.SIGTERM) == 128 + signal.SIGTERM
@@ -206,12 +211,11 @@ def test_workers_die_with_a_parent_that_is_killed(start: Callable[..., Parent]) 
 
 
 def test_a_taken_port_needs_a_person(start: Callable[..., Parent]) -> None:
-    parent = start(1).ready()
-    port = str(parent.lines("workers_started")[0]["port"])
-    (parent.folder / "other").mkdir()
-    other = Parent(parent.folder / "other", "-c", SUPERVISE, "1", "25", SIYU_METRICS_PORT=port)
-    assert other.process.wait(60) == 78
-    assert other.lines("port_taken")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        parent = start(2, SIYU_METRICS_PORT=str(taken.getsockname()[1]))
+        assert parent.process.wait(60) == 78
+    assert parent.lines("port_taken")
+    assert not parent.pids()
 
 
 def test_a_real_service_divides_its_partitions_among_its_workers(kafka, tmp_path: Path) -> None:
@@ -222,17 +226,10 @@ def test_a_real_service_divides_its_partitions_among_its_workers(kafka, tmp_path
     parent = Parent(
         tmp_path, "-m", "siyu", "run", "performance", "--workers", "2", SIYU_KAFKA_BOOTSTRAP=kafka.bootstrap
     )
-
-    def assigned() -> list[str]:
-        return [line for line in parent.get("/metrics")[1].splitlines() if "assigned_partitions{" in line]
-
     try:
         parent.ready()
         eventually(
-            lambda: (
-                assigned()
-                == [f'siyu_stream_assigned_partitions{{processor="performance",worker="{n}"}} 2.0' for n in (0, 1)]
-            ),
+            lambda: parent.samples("siyu_stream_assigned_partitions") == {"0": 2.0, "1": 2.0},
             "each has two of the four partitions",
         )
         folders = {path.parent.name: path.name for path in (tmp_path / "performance").glob("*/p*")}

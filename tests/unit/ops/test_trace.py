@@ -99,7 +99,7 @@ def test_a_record_is_described_without_whom_it_is_about_and_without_amounts(even
 def test_what_tells_records_apart_is_described() -> None:
     assert describe(found(RawCallback)) == {
         "callback": "change_external_contact.add_external_contact",
-        "known": True,
+        "unknown_type": False,
     }
     assert describe(found(ContactEvent, welcome_code="")) == {"change": "add", "welcome_code": False}
     assert describe(found(StaffDelta)) == {"day": "2026-01-01", "counters": ["+adds", "-gross_fen", "-orders"]}
