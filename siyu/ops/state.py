@@ -25,10 +25,8 @@ from siyu.events.business_time import iso_utc
 from siyu.ops.scan import Progress, ScanError, Scanner
 from siyu.stream import Processor, StreamError
 from siyu.stream.changelog import Topics, inspect_topics
-from siyu.stream.state import StateCodec
-
-# What a store knows about itself; StateStore opens it for writing, which its owner alone may do.
-from siyu.stream.store import _POSITION, _POSITION_FORMAT, _TOPOLOGY
+from siyu.stream.state import StateCodec, version_of
+from siyu.stream.store import POSITION, POSITION_FORMAT, TOPOLOGY
 
 Source = Literal["newest", "store", "changelog"]
 _OPEN_ATTEMPTS = 5
@@ -117,8 +115,7 @@ def as_json(processor: Processor[Any], key: str, found: KeyState) -> bytes:
         "changelog_offset": found.changelog_offset,
         "changelog_end": found.changelog_end,
         "written_at": None if found.written_ms is None else iso_utc(found.written_ms),
-        # Second byte in every layout (siyu/stream/state.py).
-        "state_version": found.stored[1],
+        "state_version": version_of(found.stored),
         "bytes": len(found.stored),
         "timers": {name: iso_utc(due_ms) for name, due_ms in sorted(timers.items(), key=lambda timer: timer[1])},
         "state": _readable(state),
@@ -188,14 +185,14 @@ def _stores(processor: Processor[Any], key: bytes, state_dir: Path, name: str) -
     for path in sorted((state_dir / processor.name).glob(f"*/{name}")):
         database = _open(path)
         try:
-            stored, position, topology = (database.get(k) for k in (key, _POSITION, _TOPOLOGY))
+            stored, position, topology = (database.get(k) for k in (key, POSITION, TOPOLOGY))
         finally:
             database.close()
         if topology is not None:  # else nobody has adopted it yet
             yield _Store(
                 path,
                 int(path.name.removeprefix("p")),
-                _POSITION_FORMAT.unpack(position)[0] if position else 0,
+                POSITION_FORMAT.unpack(position)[0] if position else 0,
                 json.loads(topology)["changelog_id"],
                 stored,
             )

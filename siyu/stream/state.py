@@ -22,6 +22,11 @@ _encode_timers = msgspec.msgpack.Encoder(order="deterministic").encode
 _decode_timers = msgspec.msgpack.Decoder(dict[str, int]).decode
 
 
+def version_of(data: bytes) -> int:
+    """The state version that a stored state was written in."""
+    return data[1]
+
+
 def due_times(data: bytes) -> Collection[int]:
     """When the timers in a stored state of layout 1 are due, epoch ms."""
     return _split(data)[0].values()
@@ -70,7 +75,7 @@ class StateCodec(Generic[S]):
             ) from None
 
     def _upgrade(self, data: bytes, begin: int) -> S:
-        layout, version = data[0], data[1]
+        layout, version = data[0], version_of(data)
         target = self._processor.state_version
         if layout not in (PLAIN, TIMED) or not can_read(self._processor, version):
             raise StateError(

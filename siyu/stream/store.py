@@ -24,11 +24,12 @@ from siyu.stream.types import Processor, S
 
 # 0xff starts no UTF-8 string and keys are UTF-8, so what starts with it can never meet a key.
 RESERVED = b"\xff"
-_POSITION = RESERVED + b"position"
-_TOPOLOGY = RESERVED + b"topology"
+# What a store knows about itself.
+POSITION = RESERVED + b"position"
+TOPOLOGY = RESERVED + b"topology"
 _TIMER = RESERVED + b"timer"
 _TIMER_END = RESERVED + b"times"
-_POSITION_FORMAT = struct.Struct(">QQ")
+POSITION_FORMAT = struct.Struct(">QQ")
 _DUE_FORMAT = struct.Struct(">Q")
 _BLOCK_CACHE_BYTES = 32 << 20
 _WRITE_BUFFER_BYTES = 16 << 20
@@ -80,8 +81,8 @@ class StateStore:
             if "lock" not in str(error).lower():
                 raise
             raise StoreLocked(f"state store {self.path} is open in another process") from None
-        stored = self._db.get(_POSITION)
-        self.position, self.used_ms = _POSITION_FORMAT.unpack(stored) if stored else (0, 0)
+        stored = self._db.get(POSITION)
+        self.position, self.used_ms = POSITION_FORMAT.unpack(stored) if stored else (0, 0)
 
     def adopt(self, ours: dict[str, object], processor: Processor[S]) -> bool:
         """Makes a new store ours, or checks that it is. False: it was emptied, being of a changelog since recreated.
@@ -89,7 +90,7 @@ class StateStore:
         Raises ForeignStore when it holds another topology's states.
         """
         self._topology = json.dumps(ours).encode()
-        stored = self._db.get(_TOPOLOGY)
+        stored = self._db.get(TOPOLOGY)
         theirs: dict[str, object] = json.loads(stored) if stored else ours
         differs = [k for k in ours if k not in ("state_version", "changelog_id") and theirs.get(k) != ours[k]]
         if not can_read(processor, int(str(theirs["state_version"]))):
@@ -103,7 +104,7 @@ class StateStore:
         if theirs["changelog_id"] != ours["changelog_id"]:
             self.wipe()
             return False
-        self._db[_TOPOLOGY] = self._topology
+        self._db[TOPOLOGY] = self._topology
         return True
 
     def get_many(self, keys: list[bytes]) -> list[bytes | None]:
@@ -133,7 +134,7 @@ class StateStore:
                 if value[0] == TIMED:
                     for due_ms in due_times(value):
                         batch.put(_TIMER + _DUE_FORMAT.pack(due_ms) + key, b"")
-        batch.put(_POSITION, _POSITION_FORMAT.pack(position, used_ms))
+        batch.put(POSITION, POSITION_FORMAT.pack(position, used_ms))
         self._db.write(batch)
         self.position, self.used_ms = position, used_ms
 
@@ -159,7 +160,7 @@ class StateStore:
         self._db.close()
         shutil.rmtree(self.path)
         self._open()
-        self._db[_TOPOLOGY] = self._topology
+        self._db[TOPOLOGY] = self._topology
 
     def keep(self, now_ms: int) -> None:
         """Notes that the store is in use although nothing is written, at most once an hour."""
