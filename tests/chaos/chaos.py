@@ -51,7 +51,8 @@ TOPICS = (
 )  # fmt: skip
 SHORT_S, LONG_S = 60.0, 300.0
 # Without transactions one kill at a bad moment is enough, so a short run with many kills says all.
-DENSE_GAP_S = (0.3, 1.5)
+DENSE_GAP_S = (0.8, 2.4)
+WARM_UP_S = 2.0
 RETURN_TIMEOUT_S = 60.0
 DRAIN_TIMEOUT_S = 120.0
 STATUS_EVERY_S = 10.0
@@ -195,7 +196,9 @@ class _Stage:
         for process in self._processes():
             process.start()
         self._sender.start()
-        # All take part from the first fault on: what has been sent by now goes all the way first.
+        # All take part from the first fault on: something has gone all the way through every partition.
+        enough = WARM_UP_S * self._chaos.rate
+        self._until(lambda: self._sender.sent.typed > enough)
         self._wait_until_drained()
         self._say("everything runs; the faults begin")
         self._chaos_began = time.monotonic()

@@ -1,7 +1,7 @@
 """One worker of the chaos run: the services' own processors, with sessions short enough for a test.
 
 With ``--without-transactions`` it works as most consumers do: it produces at once, and its offsets are committed every
-two seconds. Nothing else is changed, so that what the audit then reports is what the transactions are for.
+three seconds. Nothing else is changed, so that what the audit then reports is what the transactions are for.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class WithoutTransactions(Runtime[Any]):
 def commit_automatically() -> None:
     """Has every consumer of this process commit what was stored, every so often."""
     settings = clients.consumer
-    automatic = {"enable.auto.commit": True, "auto.commit.interval.ms": 2_000}
+    automatic = {"enable.auto.commit": True, "auto.commit.interval.ms": 3_000}
     clients.consumer = lambda *of: {**settings(*of), **automatic}
 
 
