@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -66,7 +67,7 @@ class Batch:
 
     records: int = 0
     timers: int = 0
-    outputs: dict[str, list[Produced]] = field(default_factory=dict)
+    outputs: defaultdict[str, list[Produced]] = field(default_factory=lambda: defaultdict(list))
     by_globals: list[tuple[str, Produced]] = field(default_factory=list)
     """(topic, message) of the outputs whose step looked at a global table."""
     dead: list[DeadLetter] = field(default_factory=list)
@@ -264,7 +265,7 @@ class Partition(Generic[S]):
             batch.by_globals += accepted
         else:
             for topic, produced in accepted:
-                batch.outputs.setdefault(topic, []).append(produced)
+                batch.outputs[topic].append(produced)
         ctx.reset()
 
     def _halts(self) -> bool:
