@@ -1,13 +1,14 @@
 """The same events over more and more customers: what an event costs, memory and disk, as the states outgrow the caches.
 
-For every number of customers the same: their states (``harness/population.py``) are laid down in the changelog, one
-worker restores them from it into an empty disk, and then drains as many events, spread evenly over all customers. So
-every event meets a state that exists, and the more customers there are, the rarer is it still in memory. Few customers
-get several of the events each, and their states grow by them: 300,000 events make 100,000 customers' states half as
-large again, and leave those of 5,000,000 as they were. That is part of what the smallest size costs.
+For every number of customers the same: their states (``harness/population.py``) are laid down in the changelog, a
+worker restores them into an empty disk and is stopped when RocksDB has nothing left to compact; then as many events as
+at every other size are laid down, spread evenly over all customers, and a worker starts on that disk and drains them.
+So every event meets a state that exists, and the more customers there are, the rarer is it in memory. Few customers get
+several of the events each, and their states grow by them: 300,000 events make the states of 100,000 customers half as
+large again and leave those of 5,000,000 as they were. That is part of what the smallest size costs.
 
-The span is that of ``harness/measure.py``: from the first record to the last commit, restore excluded. States on disk
-are compared with those of a sequential program: a wrong one ends in status 1.
+The span is that of ``harness/measure.py``: from the first record to the last commit. States on disk are compared with
+those of a sequential program: a wrong one ends in status 1.
 """
 
 from __future__ import annotations
@@ -15,20 +16,24 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+import time
 from typing import Any
 
 from benchmarks.harness.broker import Cluster
 from benchmarks.harness.claim import Figures, arguments, say, show
 from benchmarks.harness.lived import lived, wait
-from benchmarks.harness.measure import measure
+from benchmarks.harness.measure import Worker, measure
 from benchmarks.harness.memory import watching
 from benchmarks.harness.population import Population, disk_bytes
+from benchmarks.harness.processes import cpu_seconds
 from benchmarks.harness.steps import STEPS
 
 _WARM_UP = 20_000, 50_000
 """Customers and events of the first run, which is thrown away: it warms the broker."""
 _RESTORE_S = 1_800
 _SLOWEST_PER_S = 500
+_IDLE_CPU = 0.1
+"""Seconds in a second: more is RocksDB's compaction."""
 
 
 def growth(options: argparse.Namespace, cluster: Cluster, broker_pid: int) -> Figures:
@@ -43,12 +48,15 @@ def one(options: argparse.Namespace, cluster: Cluster, broker_pid: int, customer
     say(f"{customers} customers: laying down states, {events} events")
     population = Population(customers, events, options.seed)
     with lived(cluster, broker_pid, f"growth-{customers}-{events}", options.step, population) as run:
-        run.add_events()
         say(f"{customers} customers: restoring")
         worker = run.start()
         try:
-            wait(worker, "first record", lambda: worker.mark() is not None, _RESTORE_S)
+            wait(worker, "restored states", lambda: run.said("partitions_taken_over"), _RESTORE_S)
+            rest(worker)
+            restored = worker.stop()["metrics"]
+            run.add_events()
             say(f"{customers} customers: processing")
+            worker = run.start()
             with watching(worker.pid) as memory:
                 drained = measure(cluster, [worker], 60 + events / _SLOWEST_PER_S)
         finally:
@@ -70,9 +78,19 @@ def one(options: argparse.Namespace, cluster: Cluster, broker_pid: int, customer
         "resident_mb": {"median": statistics.median(memory.resident), "largest": drained.peak_mb},
         "disk_mb": round(disk / 1e6, 1),
         "changelog_records_per_s": round(
-            metrics["siyu_stream_restored_records_total"] / metrics["siyu_stream_restore_seconds_sum"]
+            restored["siyu_stream_restored_records_total"] / restored["siyu_stream_restore_seconds_sum"]
         ),
     }
+
+
+def rest(worker: Worker) -> None:
+    """Until the worker, which has nothing to do, has used next to no CPU for a second."""
+    while True:
+        before = cpu_seconds(worker.pid)
+        time.sleep(1.0)
+        worker.check_alive()
+        if cpu_seconds(worker.pid) - before < _IDLE_CPU:
+            return
 
 
 def table(found: Figures) -> str:
