@@ -43,14 +43,15 @@ YEAR_MS = 365 * 86_400_000
 
 
 class FastavroCodec:
-    """The codec before decision 0009, for the newest version of each type."""
+    """The codec before docs/decisions/0009, for the newest version of each type."""
 
     def __init__(self) -> None:
         ids: dict[str, int] = json.loads((schemas_dir() / "ids.json").read_text())
         self._schemas: dict[type[Event], tuple[bytes, Any]] = {}
         self._types: dict[int, tuple[type[Event], Any]] = {}
         for event_type in MAKERS:
-            name = max(key for key in ids if key.rpartition(".v")[0] == schema_name(event_type))
+            versions = [key for key in ids if key.rpartition(".v")[0] == schema_name(event_type)]
+            name = max(versions, key=lambda key: int(key.rpartition(".v")[2]))
             schema = fastavro.parse_schema(json.loads((schemas_dir() / "avro" / f"{name}.avsc").read_text()))
             self._schemas[event_type] = (b"\x00" + ids[name].to_bytes(4, "big"), schema)
             self._types[ids[name]] = (event_type, schema)

@@ -8,21 +8,20 @@ A library that walks the schema for every value takes two to three times as long
 record of ``number`` (long), ``text`` (string) and ``texts`` (array of string) the functions made here are::
 
     def write(record):
-        _texts = []
+        parts = [
+            header,
+            longs[_number] if 0 <= (_number := record.number) < 8192 else long(_number),
+            lengths[len(_text := record.text.encode())], _text,
+        ]
         items = record.texts
         if not isinstance(items, list):
             raise TypeError
         if items:
-            _texts.append(lengths[len(items)])
+            parts.append(lengths[len(items)])
             for item0 in items:
-                _texts += (lengths[len(value0 := item0.encode())], value0)
-        _texts.append(end)
-        return join((
-            header,
-            longs[_number] if 0 <= (_number := record.number) < 8192 else long(_number),
-            lengths[len(_text := record.text.encode())], _text,
-            *_texts,
-        ))
+                parts += [lengths[len(value0 := item0.encode())], value0]
+        parts += [end]
+        return join(parts)
 
     def read(data):
         at = 5
@@ -38,8 +37,12 @@ record of ``number`` (long), ``text`` (string) and ``texts`` (array of string) t
         else:
             _text, at = read_string(data, at)
         _texts = []
-        while data[at]:
-            count, at = read_count(data, at)
+        while byte := data[at]:
+            if byte & 129:
+                count, at = read_count(data, at)
+            else:
+                count = byte >> 1
+                at += 1
             for _ in range(count):
                 if size := short_string[data[at]]:
                     end = at + size
@@ -77,13 +80,9 @@ def writer(schema: Schema, header: bytes) -> Callable[[Any], bytes]:
 
     It raises TypeError, ValueError or AttributeError when a field has a wrong type or is out of range.
     """
-    lines, parts = [], ["header"]
-    for name, kind in _field_types(schema).items():
-        before, its_parts = _writing(kind, f"record.{name}", f"_{name}")
-        lines += before
-        parts += its_parts
+    fields = [(kind, f"record.{name}", f"_{name}") for name, kind in _field_types(schema).items()]
     write: Callable[[Any], bytes] = _function(
-        ["def write(record):", *_indented(lines), f"    return join(({', '.join(parts)},))"],
+        ["def write(record):", *_indented(_writing(fields, "parts = [header, ")), "    return join(parts)"],
         header=header,
         join=b"".join,
         end=b"\x00",
@@ -187,36 +186,41 @@ def _default(field: dict[str, Any]) -> Callable[[], Any]:
 # Writing
 
 
-def _writing(schema: Schema, value: str, variable: str, depth: int = 0) -> tuple[list[str], list[str]]:
-    """Lines to run first, and then expressions for the pieces of the value's bytes."""
-    match schema:
-        case "string":
-            return [], [f"lengths[len({variable} := {value}.encode())]", variable]
-        case "long":
-            return [], [f"longs[{variable}] if 0 <= ({variable} := {value}) < {len(_LONGS)} else long({variable})"]
-        case "int" | "bytes" | "boolean":
-            return [], [f"write_{schema}({value})"]
-        case {"type": "array", "items": inner}:
-            container, loop = "list", f"for item{depth} in items:"
-            key_parts: list[str] = []
-        case {"type": "map", "values": inner}:
-            container, loop = "dict", f"for key{depth}, item{depth} in items.items():"
-            _, key_parts = _writing("string", f"key{depth}", "text")
-        case _:
-            raise SchemaError(f"siyu.events.avro does not know {schema}")
-    inner_lines, inner_parts = _writing(inner, f"item{depth}", f"value{depth}", depth + 1)
-    return [
-        f"{variable} = []",
-        f"items = {value}",
-        f"if not isinstance(items, {container}):",
-        "    raise TypeError",
-        "if items:",
-        f"    {variable}.append(lengths[len(items)])",
-        f"    {loop}",
-        *_indented(inner_lines, 2),
-        f"        {variable} += ({', '.join([*key_parts, *inner_parts])},)",
-        f"{variable}.append(end)",
-    ], [f"*{variable}"]
+def _writing(values: list[tuple[Schema, str, str]], opening: str = "parts += [", depth: int = 0) -> list[str]:
+    """Lines that add the bytes of some values to ``parts``; with each value comes a variable to keep it in."""
+    lines: list[str] = []
+    short: list[str] = []
+    for schema, value, variable in values:
+        match schema:
+            case "string":
+                short += [f"lengths[len({variable} := {value}.encode())]", variable]
+                continue
+            case "long":
+                short.append(f"longs[{variable}] if 0 <= ({variable} := {value}) < {len(_LONGS)} else long({variable})")
+                continue
+            case "int" | "bytes" | "boolean":
+                short.append(f"write_{schema}({value})")
+                continue
+            case {"type": "array", "items": items}:
+                container, loop = "list", f"for item{depth} in items:"
+                inner = [(items, f"item{depth}", f"value{depth}")]
+            case {"type": "map", "values": items}:
+                container, loop = "dict", f"for key{depth}, item{depth} in items.items():"
+                inner = [("string", f"key{depth}", f"text{depth}"), (items, f"item{depth}", f"value{depth}")]
+            case _:
+                raise SchemaError(f"siyu.events.avro does not know {schema}")
+        lines += [
+            f"{opening}{', '.join(short)}]",
+            f"items = {value}",
+            f"if not isinstance(items, {container}):",
+            "    raise TypeError",
+            "if items:",
+            "    parts.append(lengths[len(items)])",
+            f"    {loop}",
+            *_indented(_writing(inner, depth=depth + 1), 2),
+        ]
+        short, opening = ["end"], "parts += ["
+    return [*lines, f"{opening}{', '.join(short)}]"]
 
 
 def _varint(number: int) -> bytes:
@@ -317,8 +321,12 @@ def _reading(schema: Schema, variable: str, depth: int = 0) -> list[str]:
             raise SchemaError(f"siyu.events.avro does not know {schema}")
     return [
         f"{variable} = {empty}",
-        "while data[at]:",
-        "    count, at = read_count(data, at)",
+        "while byte := data[at]:",
+        "    if byte & 129:",
+        "        count, at = read_count(data, at)",
+        "    else:",
+        "        count = byte >> 1",
+        "        at += 1",
         "    for _ in range(count):",
         *_indented(key_lines, 2),
         *_indented(_reading(inner, f"item{depth}", depth + 1), 2),

@@ -182,7 +182,7 @@ def test_a_damaged_record_is_refused_or_read_as_fastavro_reads_it(case: tuple[An
     ("kind", "data"),
     [
         ("boolean", b"\x02"),
-        ("long", b"\xff" * 10 + b"\x01"),  # eleven bytes
+        ("long", b"\x80" * 10 + b"\x00"),  # eleven bytes, and be it for a zero
         ("long", b"\xff" * 9 + b"\x02"),  # the 65th bit
         ("int", b"\x80\x80\x80\x80\x20"),  # the 33rd bit
         ("string", b"\x01x"),  # a length of -1
