@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from benchmarks.engines.siyu_stream import processor
 from benchmarks.harness.broker import COMPACTED, KEPT, PARTITIONS, Cluster
@@ -25,11 +25,13 @@ from benchmarks.harness.population import Population
 from benchmarks.harness.steps import STEPS
 from benchmarks.harness.worker import Job
 from siyu.events import codec
+from siyu.stream.clients import TRANSIENT
 from siyu.stream.state import StateCodec
 
 ENGINE = "benchmarks.engines.siyu_stream"
 INPUTS = (CONTACT_TOPIC, PAYMENT_TOPIC)
 _POLL_S = 0.005
+_COORDINATOR_S = 30.0
 _UNTOUCHED = {**COMPACTED, "min.compaction.lag.ms": "86400000"}
 
 
@@ -57,7 +59,16 @@ class Lived:
         self.cluster.fill(self._changelog())
         group = Consumer({"bootstrap.servers": self.cluster.bootstrap, "group.id": job.run})
         starts = [TopicPartition(topic, number, 0) for topic in job.inputs.values() for number in range(PARTITIONS)]
-        group.commit(offsets=starts, asynchronous=False)
+        deadline = time.monotonic() + _COORDINATOR_S
+        while True:
+            try:
+                group.commit(offsets=starts, asynchronous=False)
+                break
+            except KafkaException as error:
+                # The first group a broker hears of waits until it has made the topic of the offsets.
+                if error.args[0].code() not in TRANSIENT or time.monotonic() > deadline:
+                    raise
+                time.sleep(_POLL_S)
         group.close()
 
     def _changelog(self) -> Iterator[tuple[str, bytes, bytes, int]]:
