@@ -29,7 +29,7 @@ from pathlib import Path
 from chaos_broker import Cluster
 from chaos_checks import audit, check_topics, wait_until_drained
 from chaos_load import Load, Sender
-from chaos_plan import GAP_S, WORKERS, Fault, draw
+from chaos_plan import GAP_S, SESSION_S, TRANSACTION_S, WORKERS, Fault, draw
 from chaos_processes import FENCED, Supervised
 
 from deploy.local.clickhouse import LocalClickHouse
@@ -43,7 +43,7 @@ from siyu.ops.topics import TopicsError
 from siyu.warehouse import WarehouseError, connect
 from siyu.warehouse.migrations import migrate
 
-WORKER = Path(__file__).with_name("chaos_worker.py")
+WITHOUT_TRANSACTIONS = Path(__file__).with_name("chaos_without_transactions.py")
 TOPICS = (
     "callbacks.raw", "contact.events", "payment.events", "relationship.facts", "order.facts", "staff.deltas",
     "performance.snapshots", "action.outcomes", "journey.changelog", "performance.changelog", "dlq.journey",
@@ -140,7 +140,7 @@ class _Stage:
         self._logs = chaos.folder / "log"
         self._logs.mkdir()
         self._workers = {name: self._worker(name) for name in WORKERS}
-        self._sink = self._supervised("sink", [sys.executable, "-m", "services.sink"])
+        self._sink = self._supervised("sink", "-m", "services.sink")
         self._sender = Sender(self._kafka.bootstrap, Load(chaos.seed, chaos.rate))
         self._carried_out: Counter[str] = Counter()
         self._without_target = 0
@@ -151,11 +151,17 @@ class _Stage:
 
     def _worker(self, name: str) -> Supervised:
         processor, _, instance = name.rpartition("-")
-        command = [sys.executable, str(WORKER), processor, instance, "--bootstrap", self._kafka.bootstrap]
-        command += ["--state-dir", str(self._state)]
-        return self._supervised(name, command + ([] if self._chaos.transactions else ["--without-transactions"]))
+        how = ["-m", f"services.{processor}"] if self._chaos.transactions else [str(WITHOUT_TRANSACTIONS), processor]
+        return self._supervised(
+            name,
+            *how,
+            SIYU_INSTANCE=instance,
+            SIYU_STATE_DIR=str(self._state),
+            SIYU_SESSION_TIMEOUT_MS=str(int(SESSION_S * 1000)),
+            SIYU_TRANSACTION_TIMEOUT_MS=str(int(TRANSACTION_S * 1000)),
+        )
 
-    def _supervised(self, name: str, command: list[str]) -> Supervised:
+    def _supervised(self, name: str, *program: str, **settings: str) -> Supervised:
         env = {name: value for name, value in os.environ.items() if not name.startswith("SIYU_")}
         env |= {
             "SIYU_KAFKA_BOOTSTRAP": self._kafka.bootstrap,
@@ -164,7 +170,9 @@ class _Stage:
             "SIYU_LOG_EVENTS": "false",
             # A killed process would take the last lines of a buffered log with it.
             "PYTHONUNBUFFERED": "1",
+            **settings,
         }
+        command = [sys.executable, *program]
         return Supervised(name, command, env, self._logs / f"{name}.log", self._kafka, self._say)
 
     # -- the run -----------------------------------------------------------------------------------------------

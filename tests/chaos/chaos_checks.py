@@ -84,9 +84,9 @@ def check_topics(bootstrap: str) -> Topics:
     sums: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
     for delta in read_topic(bootstrap, "staff.deltas", StaffDelta):
         sums[delta.corp_id, delta.staff_id, delta.day].update(delta.counters)
-    for key in sums.keys() | last.keys():
-        shown = {name: getattr(last[key], name) for name in STAFF_COUNTERS} if key in last else {}
-        found.days_not_their_sum += any(sums[key][name] != shown.get(name) for name in STAFF_COUNTERS)
+    for cell in sums.keys() | last.keys():
+        shown = {name: getattr(last[cell], name) for name in STAFF_COUNTERS} if cell in last else {}
+        found.days_not_their_sum += any(sums[cell][name] != shown.get(name) for name in STAFF_COUNTERS)
 
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     newest = OffsetSpec.latest()
