@@ -358,8 +358,9 @@ def main() -> int:
     seconds = SHORT_S if asked.short else asked.seconds
     if asked.rate <= 0 or seconds <= 0:
         parser.error("--rate and --seconds must be positive")
-    # As Ctrl-C does: whatever runs is ended.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Either ends whatever runs; SIGINT is set too, because in the background of a script it would be ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
 
     asked.base_dir.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"seed-{asked.seed}-", dir=asked.base_dir)).resolve()
