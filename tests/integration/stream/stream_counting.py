@@ -1,4 +1,4 @@
-"""The processor of these tests, and a worker process that runs it.
+"""The processor of these tests, and a worker process that runs it, bare or as a service.
 
 Every input record has an id and adds one to its key's count; its output tells id, key and the new count. So the
 outputs prove by themselves what happened: each id once, and each key's counts 1, 2, 3 … without gap or repetition.
@@ -20,6 +20,8 @@ import msgspec
 from confluent_kafka import Consumer, TopicPartition
 from prometheus_client import CollectorRegistry
 
+from siyu.ops.processor import run_processor
+from siyu.ops.settings import ProcessorSettings
 from siyu.stream import Context, Processor, Record, Runtime, StreamError, StreamSettings, Timer, clients
 from siyu.stream.changelog import READ_COMMITTED, Bounds, log_bounds
 
@@ -168,6 +170,11 @@ def main() -> int:
         hold_back_produced()
     options["state_dir"] = Path(options["state_dir"])
     counting = processor(options.pop("name"), timers=options.pop("timers", False))
+    if port := options.pop("service_port", 0):
+        served = ProcessorSettings(
+            kafka_bootstrap=options["bootstrap"], state_dir=options["state_dir"], metrics_port=port
+        )
+        return run_processor(served, lambda _registry: counting)
     runtime = FragileRuntime(counting, StreamSettings(**options), registry=CollectorRegistry())
     runtime.faults, runtime.without = [tuple(fault) for fault in faults], frozenset(without)
     stop = threading.Event()

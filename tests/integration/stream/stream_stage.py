@@ -1,12 +1,14 @@
 """A stage for one processor on the real broker: its topics, records to put in, and a check of what came out."""
 
 import json
+import re
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -77,7 +79,13 @@ class Stage:
         self.sent = 0
         self.admin = AdminClient({"bootstrap.servers": bootstrap})
         self._producer = Producer(
-            {"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "linger.ms": 5, "acks": "all"}
+            {
+                "bootstrap.servers": bootstrap,
+                "partitioner": "murmur2_random",
+                "linger.ms": 5,
+                # What is sent again over a broker's restart is still one record.
+                "enable.idempotence": True,
+            }
         )
         self._running: list[Running] = []
         self._workers: list[subprocess.Popen[bytes]] = []
@@ -115,6 +123,24 @@ class Stage:
             self._producer.produce(self.inputs[n % 2], **{"key": f"k{n % keys}", "value": event, **message})
         self.sent += count
         assert self._producer.flush(30) == 0
+
+    @contextmanager
+    def load(self) -> Iterator[None]:
+        """Goes on sending until the end of the block."""
+        enough = threading.Event()
+
+        def send() -> None:
+            while not enough.wait(0.02):
+                self.send(20)
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        try:
+            yield
+        finally:
+            enough.set()
+            thread.join(PATIENCE_S)
+            assert not thread.is_alive(), "records could not be sent"
 
     def put(self, number: int, do: str = "count", at: int = 0, *, key: str = "k0", timer: str = "", stamp: int) -> None:
         """Puts in one event of one key at one time."""
@@ -172,6 +198,12 @@ class Stage:
     def await_log(self, instance: str, text: str) -> None:
         """Waits until a worker has said something."""
         eventually(lambda: text in self.log(instance), f"worker {instance} says {text!r}")
+
+    def owned_by(self, instance: str) -> list[int]:
+        """The partitions a worker has taken over and not given up since."""
+        told = re.findall(r"(partitions_\w+) .*partitions=\[([\d, ]*)\]", self.log(instance))
+        what, numbers = told[-1] if told else ("", "")
+        return [int(number) for number in numbers.split(",")] if what == "partitions_taken_over" else []
 
     def end_transaction_of(self, instance: str) -> None:
         """Aborts what a dead worker has left open, as its next start would."""
@@ -279,8 +311,10 @@ class Stage:
         return states
 
     def committed(self) -> int:
-        """Input records behind the group's committed offsets."""
-        asker = Consumer({"bootstrap.servers": self.bootstrap, "group.id": self.name})
+        """Input records behind the group's committed offsets, as they are now: pending ones do not count."""
+        asker = Consumer(
+            {"bootstrap.servers": self.bootstrap, "group.id": self.name, "isolation.level": "read_uncommitted"}
+        )
         asked = [TopicPartition(topic, p) for topic in self.inputs for p in self._partitions(topic)]
         total = sum(tp.offset for tp in asker.committed(asked, timeout=10) if tp.offset > 0)
         asker.close()
@@ -303,6 +337,20 @@ class Stage:
             done.result()
         asked = ConfigResource(ResourceType.TOPIC, topic)
         eventually(lambda: self.admin.describe_configs([asked])[asked].result()[name].value == value, "configured")
+
+    def compact_eagerly(self, topic: str) -> None:
+        """Has the broker compact all but the newest records of a topic within a second instead of within days."""
+        self.configure(topic, "segment.ms", "200")
+        self.configure(topic, "min.cleanable.dirty.ratio", "0.001")
+        broker = ConfigResource(
+            ResourceType.BROKER,
+            "1",
+            incremental_configs=[
+                ConfigEntry("log.cleaner.backoff.ms", "200", incremental_operation=AlterConfigOpType.SET)
+            ],
+        )
+        for done in self.admin.incremental_alter_configs([broker]).values():
+            done.result()
 
     def truncate(self, topic: str, offset: int) -> None:
         for done in self.admin.delete_records([TopicPartition(topic, 0, offset)]).values():

@@ -1,11 +1,11 @@
-"""Bad records leave the way free, bad topics stop the start, an absent broker is waited for."""
+"""Bad records leave the way free, a flood of them does not, and bad topics stop the start."""
 
-from pathlib import Path
+import http.client
+import re
 
 import pytest
 from stream_stage import Stage, eventually
 
-from deploy.local.kafka import LocalKafka
 from deploy.local.ports import free_ports
 from siyu.stream import TopologyError
 
@@ -73,6 +73,34 @@ def test_too_many_dead_letters_halt_their_partition_only(stage: Stage) -> None:
     assert len(stage.read(stage.dlq)) == 8
 
 
+def test_a_halted_partition_is_seen_from_outside(stage: Stage) -> None:
+    """Not ready, alive (a restart would not help), and a metric to alert on."""
+    (port,) = free_ports(1)
+
+    def ask(path: str) -> tuple[int, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        except OSError:
+            return 0, "not there yet"
+        finally:
+            connection.close()
+
+    stage.create_topics(partitions=1)
+    stage.worker(service_port=port)
+    eventually(lambda: ask("/readyz")[0] == 200, "ready")
+    for _ in range(101):
+        stage.send_raw(b"no json")
+    eventually(lambda: ask("/readyz")[0] == 503, "not ready")
+    assert ask("/readyz")[1] == "halted: partition 0: more than 100 dead letters in a row\n"
+    assert ask("/livez")[0] == 200
+    halted = re.compile(r'^siyu_stream_partition_halted\{.*partition="0".*} 1.0$', re.MULTILINE)
+    eventually(lambda: bool(halted.search(ask("/metrics")[1])), "the metric tells")
+    assert "partition_halted" in stage.log("0")
+
+
 @pytest.mark.parametrize(
     ("other", "reason"),
     [
@@ -99,27 +127,3 @@ def test_missing_topics_and_a_changelog_that_forgets_are_refused(stage: Stage) -
     eventually(refused.ended, "refused")
     assert isinstance(refused.error, TopologyError)
     assert "cleanup.policy" in str(refused.error)
-
-
-def test_absent_broker_is_waited_for(tmp_path: Path, unique_name) -> None:
-    (port,) = free_ports(1)
-    broker = LocalKafka(tmp_path / "kafka", port)
-    broker.start()
-    broker.wait_ready()
-    stage = Stage(broker.bootstrap, unique_name("counts"), tmp_path)
-    try:
-        stage.create_topics().send(500)
-        running = stage.run(batch_records=50, session_timeout_ms=30_000, transaction_timeout_ms=60_000)
-        stage.outputs(100)
-        broker.kill()
-        eventually(lambda: not running.runtime.ready(), "not ready")
-        assert running.runtime.alive()
-        broker.start()
-        broker.wait_ready()
-        stage.send(500)
-        stage.assert_exact()
-        assert running.runtime.ready()
-        assert running.error is None
-    finally:
-        stage.close()
-        broker.stop()

@@ -36,25 +36,45 @@ def test_killed_again_and_again(stage: Stage, seed: int) -> None:
     stage.assert_exact()
 
 
-def test_members_join_die_and_return(stage: Stage) -> None:
-    stage.create_topics().send(3_000)
-    one = stage.worker("1")
-    stage.outputs(1_000)
-    two = stage.worker("2")
-    stage.send(3_000)
-    eventually(lambda: '"2"' not in stage.log("2") and "partitions_taken_over" in stage.log("2"), "2 owns partitions")
-    stage.outputs(3_500)
-    one.kill()
-    one.wait()
-    stage.send(3_000)
-    stage.outputs(9_000)  # 2 takes over when the session of 1 has ended
-    shutil.rmtree(stage.disk / "disk1")
-    one = stage.worker("1")
-    stage.send(3_000)
+def test_three_members_join_leave_and_return_under_load(stage: Stage) -> None:
+    timeouts = {"session_timeout_ms": 1_000}
+    stage.create_topics(partitions=6)
+    with stage.load():
+        one = stage.worker("1", **timeouts)
+        stage.outputs(100)
+        two, three = stage.worker("2", **timeouts), stage.worker("3", **timeouts)
+        eventually(lambda: all(len(stage.owned_by(instance)) == 2 for instance in "123"), "all have a share")
+        one.kill()
+        two.terminate()
+        assert two.wait(20) == 0
+        eventually(lambda: len(stage.owned_by("3")) == 6, "the third has all")
+        shutil.rmtree(stage.disk / "disk1")
+        one, two = stage.worker("1", **timeouts), stage.worker("2", **timeouts)
+        eventually(lambda: all(len(stage.owned_by(instance)) == 2 for instance in "123"), "all have a share again")
     stage.assert_exact()
-    one.terminate()
-    two.terminate()
-    assert (one.wait(20), two.wait(20)) == (0, 0)
+    for worker in (one, two, three):
+        worker.terminate()
+    assert [worker.wait(20) for worker in (one, two, three)] == [0, 0, 0]
+
+
+def test_rolling_restart_moves_no_partition(stage: Stage) -> None:
+    stage.create_topics(partitions=6)
+    workers = {instance: stage.worker(instance, session_timeout_ms=10_000) for instance in "123"}
+    eventually(lambda: all(len(stage.owned_by(instance)) == 2 for instance in "123"), "all have a share")
+    shares = {instance: stage.owned_by(instance) for instance in "123"}
+    assert {number for share in shares.values() for number in share} == {0, 1, 2, 3, 4, 5}
+    with stage.load():
+        for instance, worker in workers.items():
+            others = {other: stage.log(other) for other in "123" if other != instance}
+            worker.terminate()
+            assert worker.wait(20) == 0
+            stage.worker(instance, session_timeout_ms=10_000)
+            eventually(lambda: stage.owned_by(instance) == shares[instance], "back to its partitions")  # noqa: B023
+            for other, log in others.items():
+                since = stage.log(other).removeprefix(log)
+                assert "partitions_revoked" not in since
+                assert "partitions_assigned" not in since
+    stage.assert_exact()
 
 
 def test_graceful_stop_commits_what_it_began(stage: Stage) -> None:
