@@ -223,7 +223,8 @@ class Sink:
         code = error.code()
         if code == KafkaError._AUTO_OFFSET_RESET:
             raise SinkStopped("input_lost", 78)
-        if error.fatal() or code == KafkaError.FENCED_INSTANCE_ID:
+        # A fatal error that a fetch brings is called _FATAL and does not say that it is fatal; nothing comes after it.
+        if error.fatal() or code in (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID):
             raise SinkStopped("fenced", 75)
         self._topics_missing = self._topics_missing or code == KafkaError.UNKNOWN_TOPIC_OR_PART
         self._log.warning("kafka_error", error=error.name())

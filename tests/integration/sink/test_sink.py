@@ -210,6 +210,20 @@ def test_killed_at_any_moment_the_sink_neither_loses_nor_doubles_a_row(
     assert sink.stop() == 0
 
 
+def test_an_idle_sink_ends_when_another_of_its_name_takes_over(
+    start_sink: StartSink, warehouse: Client, send: Any, corp_id: str
+) -> None:
+    """It has no batch to commit, so a fetch must tell it; one that stays and reads nothing would be a silent loss."""
+    first = start_sink()
+    send("order.facts", [order(corp_id, 1)])
+    eventually(lambda: count(warehouse, "orders", corp_id) == 1, "the first sink works")
+    second = start_sink()
+    assert first.wait_exit() == 75
+    send("order.facts", [order(corp_id, 2)])
+    eventually(lambda: count(warehouse, "orders", corp_id) == 2, "the second sink works")
+    assert second.stop() == 0
+
+
 def test_what_cannot_be_read_or_packed_becomes_a_dead_letter_and_the_rest_goes_on(
     kafka: LocalKafka, start_sink: StartSink, warehouse: Client, send: Any, corp_id: str
 ) -> None:
