@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from siyu.stream import ForeignStore, Processor
+from siyu.stream.state import StateCodec
 from siyu.stream.store import StateStore, StoreLocked, topology
 
 
@@ -26,6 +27,11 @@ def processor(**changes: object) -> Processor[Total]:
         "upgrades": {1: lambda old: old},
     }
     return Processor(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def timed(**timers: int) -> bytes:
+    """A stored state with timers."""
+    return StateCodec(processor()).encode(Total(1), timers)
 
 
 @pytest.fixture
@@ -141,3 +147,25 @@ def test_an_idle_store_notes_its_use_once_an_hour(path: Path) -> None:
     assert store.used_ms == 1_000
     store.keep(9_000_000)
     assert (store.used_ms, store.position) == (9_000_000, 10)
+
+
+def test_timers_are_found_by_due_time_from_wherever_one_looks(path: Path) -> None:
+    store = StateStore(path)
+    changes = [(b"b", timed(x=7, y=300)), (b"a", timed(x=7)), (b"\xff-like key", timed(z=2**62)), (b"none", timed())]
+    store.write(changes, 10, 1_000)
+    found = [(7, b"a"), (7, b"b"), (300, b"b"), (2**62, b"\xff-like key")]
+    assert list(store.timers(0)) == list(store.timers(7)) == found
+    assert list(store.timers(8)) == found[2:]
+    assert list(store.timers(2**62 + 1)) == []
+    assert store.is_empty() is False
+    store.close()
+    assert list(StateStore(path).timers(0)) == found
+
+
+def test_a_spent_timer_is_forgotten_unless_the_same_write_sets_it_again(path: Path) -> None:
+    store = StateStore(path)
+    store.write([(b"a", timed(x=7)), (b"b", timed(x=7)), (b"c", timed(x=7))], 10, 1_000)
+    store.write([(b"a", timed(x=7)), (b"b", timed())], 11, 1_000, cleared=[(7, b"a"), (7, b"b")])
+    assert list(store.timers(0)) == [(7, b"a"), (7, b"c")]
+    store.wipe()
+    assert list(store.timers(0)) == []
