@@ -68,8 +68,8 @@ class Batch:
     records: int = 0
     timers: int = 0
     outputs: defaultdict[str, list[Produced]] = field(default_factory=lambda: defaultdict(list))
-    by_globals: list[tuple[str, Produced]] = field(default_factory=list)
-    """(topic, message) of the outputs whose step looked at a global table."""
+    beside_globals: list[tuple[str, Produced, bool]] = field(default_factory=list)
+    """(topic, message, whether the step looked at a table): all outputs of a processor with globals, in order."""
     dead: list[DeadLetter] = field(default_factory=list)
 
 
@@ -187,18 +187,19 @@ class Partition(Generic[S]):
         says why, and the record that passed it and those after it are not processed.
         """
         batch = Batch()
-        self._load({k for m in messages if (k := m.key()) is not None and k[:1] != RESERVED})
+        todo = messages[: self._settings.batch_records]
+        self._load({k for m in todo if (k := m.key()) is not None and k[:1] != RESERVED})
         decode, step = self._processor.codec.decode, self._processor.step
-        number, states, positions = self.number, self._hot.young, self.positions
+        number, states, positions, timers_due = self.number, self._hot.young, self.positions, self._timers
         ctx = Context(self.stream_time, tables)
-        for message in messages:
+        for message in todo:
             topic, offset, stamp = message.topic(), message.offset(), message.timestamp()[1]
             assert topic is not None
             assert offset is not None
-            if stamp > ctx.now:
-                if stamp >= self._timers.next_ms and not self._fire(stamp, ctx, batch):
-                    break
-                ctx.now = stamp
+            now = stamp if stamp > ctx.now else ctx.now
+            if now >= timers_due.next_ms and not self._fire(now, ctx, batch):
+                break
+            ctx.now = now
             stage = "decode"
             try:
                 raw_key, raw_value = message.key(), message.value()
@@ -212,8 +213,10 @@ class Partition(Generic[S]):
                 stage = "step"
                 new = step(key, Record(topic, number, offset, stamp, key, value), state, ctx)
                 stage = "encode"
-                if ctx.emitted or new is not state or ctx.timers is not timers:
-                    self._accept(raw_key, state, timers, new, ctx, batch)
+                if new is not state or ctx.emitted or ctx.timers is not timers:
+                    self._accept(raw_key, new, timers, new is not state or ctx.timers is not timers, ctx, batch)
+                elif ctx.globals_read:
+                    ctx.reset()
             except Exception as error:  # the rim of the step: a dead letter, or a halt
                 if self._halts():
                     break
@@ -224,7 +227,7 @@ class Partition(Generic[S]):
             batch.records += 1
             positions[topic] = offset + 1
         else:
-            # Those that were set to a time already passed, and those of a silent partition.
+            # Those that the last record set to a time already passed, and those of a silent partition.
             if self.due(until_ms := max(ctx.now, tick_ms)):
                 self._fire(until_ms, ctx, batch)
         self.stream_time = ctx.now
@@ -234,11 +237,10 @@ class Partition(Generic[S]):
         return batch
 
     def _accept(
-        self, raw_key: bytes, state: S | None, timers: Mapping[str, int], new: S | None, ctx: Context, batch: Batch
+        self, raw_key: bytes, new: S | None, timers: Mapping[str, int], changed: bool, ctx: Context, batch: Batch
     ) -> None:
-        """Takes what a step made of ``state`` and ``timers``: all of it or, raising, nothing."""
+        """Takes what a step returned and did, ``timers`` being those it began with: all of it or, raising, nothing."""
         processor, max_bytes = self._processor, self._settings.max_record_bytes
-        changed = new is not state or ctx.timers is not timers
         if changed:
             if ctx.timer_set and (new is None or processor.on_timer is None):
                 raise UnusableTimer
@@ -261,8 +263,8 @@ class Partition(Generic[S]):
                 self._timers.set([at for name, at in ctx.timers.items() if timers.get(name) != at], raw_key)
             self._hot.young[raw_key] = (new, ctx.timers)
             self._changed[raw_key] = stored
-        if ctx.globals_read:
-            batch.by_globals += accepted
+        if processor.globals:
+            batch.beside_globals += [(topic, produced, ctx.globals_read) for topic, produced in accepted]
         else:
             for topic, produced in accepted:
                 batch.outputs[topic].append(produced)
@@ -301,6 +303,10 @@ class Partition(Generic[S]):
                     if not self._fire_one(raw_key, Timer(name, due_ms), ctx, batch):
                         timers.give_back(entries[position:])
                         return False
+                later = position + 1
+                if later < len(entries) and timers.next_ms < entries[later][0]:
+                    timers.give_back(entries[later:])  # what this one has set comes before them
+                    break
         return not timers.due(until_ms)
 
     def _fire_one(self, raw_key: bytes, timer: Timer, ctx: Context, batch: Batch) -> bool:
@@ -315,13 +321,13 @@ class Partition(Generic[S]):
         ctx.timers = left
         try:
             new = on_timer(raw_key.decode(), timer, state, ctx)
-            self._accept(raw_key, state, standing, new, ctx, batch)
+            self._accept(raw_key, new, left, True, ctx, batch)
         except Exception as error:  # the rim of the step: a dead letter, or a halt
             if self._halts():
                 return False
             ctx.reset()
             ctx.timers = left
-            self._accept(raw_key, state, standing, state, ctx, batch)
+            self._accept(raw_key, state, left, True, ctx, batch)
             letter = timer_headers(timer, self.number, error, self._processor.name)
             batch.dead.append(DeadLetter(raw_key, None, "timer", letter))
         self._seen += 1

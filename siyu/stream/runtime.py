@@ -223,8 +223,10 @@ class Runtime(Generic[S]):
                 self._release()
                 return
         assignment = self._assignment
-        behind = any(p.backlog for p in self._partitions.values())
-        fetched = self._consumer.consume(self.settings.batch_records, 0 if behind else self.settings.batch_ms / 1000)
+        if any(p.backlog for p in self._partitions.values()):
+            fetched = self._consumer.consume(1, 0)  # callbacks must run, the backlog must not grow
+        else:
+            fetched = self._consumer.consume(self.settings.batch_records, self.settings.batch_ms / 1000)
         work = self._sort(fetched)
         self._reached("fetched")
         if self._failure is not None:
@@ -318,11 +320,9 @@ class Runtime(Generic[S]):
     def _produce(self, batch: Batch, partition: Partition[S]) -> None:
         for topic, records in batch.outputs.items():
             self._produce_many(topic, records)
-        if batch.by_globals:
-            assert self._globals is not None
-            versions = self._globals.version_header()
-            for topic, record in batch.by_globals:
-                self._produce_one(topic, record["value"], record["key"], versions)
+        versions = self._globals.version_header() if self._globals is not None else []
+        for topic, record, looked in batch.beside_globals:
+            self._produce_one(topic, record["value"], record["key"], versions if looked else [])
         self._produce_many(self.processor.changelog, partition.changelog_records(), partition.number)
         for dead in batch.dead:
             self._produce_dead(dead)
@@ -614,7 +614,7 @@ class Runtime(Generic[S]):
                 metrics.records_in(topic or "", count)
             for topic, records in batch.outputs.items():
                 metrics.records_out(topic, len(records))
-            for topic, count in Counter(topic for topic, _ in batch.by_globals).items():
+            for topic, count in Counter(topic for topic, *_ in batch.beside_globals).items():
                 metrics.records_out(topic, count)
             for dead in batch.dead:
                 metrics.dead_letter(dead.stage)

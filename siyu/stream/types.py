@@ -65,8 +65,8 @@ class Context:
 
     def set_timer(self, name: str, at: int) -> None:
         """Has ``on_timer`` called once stream time reaches ``at`` (epoch ms); the same name again moves it."""
-        if not 0 <= at < _LAST_MS:
-            raise ValueError("timer out of range")
+        if type(at) is not int or not 0 <= at < _LAST_MS or type(name) is not str:
+            raise ValueError("a timer needs a name and a time in epoch ms, whole and in range")
         self.timers = {**self.timers, name: at}
         self.timer_set = True
 
