@@ -44,6 +44,9 @@ FENCING = frozenset(
         KafkaError.PRODUCER_FENCED,
         KafkaError.INVALID_PRODUCER_EPOCH,
         KafkaError.TRANSACTION_COORDINATOR_FENCED,
+        # The coordinator has ended our transaction, or forgotten us, while it or we were away.
+        KafkaError.INVALID_TXN_STATE,
+        KafkaError.INVALID_PRODUCER_ID_MAPPING,
     }
 )
 # The broker sent something the client had to drop: going on would skip records.
