@@ -43,7 +43,7 @@ YEAR_MS = 365 * 86_400_000
 
 
 class FastavroCodec:
-    """The codec before docs/decisions/0009, for the newest version of each type."""
+    """The codec before docs/decisions/0010, for the newest version of each type."""
 
     def __init__(self) -> None:
         ids: dict[str, int] = json.loads((schemas_dir() / "ids.json").read_text())

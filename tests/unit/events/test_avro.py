@@ -184,18 +184,23 @@ def test_a_damaged_record_is_refused_or_read_as_fastavro_reads_it(case: tuple[An
         ("boolean", b"\x02"),
         ("long", b"\x80" * 10 + b"\x00"),  # eleven bytes, and be it for a zero
         ("long", b"\xff" * 9 + b"\x02"),  # the 65th bit
-        ("int", b"\x80\x80\x80\x80\x20"),  # the 33rd bit
-        ("string", b"\x01x"),  # a length of -1
-        ("string", b"\x81\x01" + b"x" * 70),  # a length of -65
-        ("bytes", b"\x01x"),
+        ("int", b"\x80\x80\x80\x80\x10"),  # 2 ** 31
+        ("string", b"\x03x"),  # a length of -2
+        ("string", b"\x83\x01" + b"x" * 66),  # a length of -66
+        ("bytes", b"\x03x"),
         ("string", b"\x04\xff\xfe"),  # not UTF-8
         ("string", b"\x06\xed\xa0\x80"),  # half of a surrogate pair
         ({"type": "array", "items": "long"}, b"\x02\x02"),  # no end
-        ({"type": "array", "items": "long"}, b"\x80\x00"),  # an end of two bytes
+        ({"type": "array", "items": "long"}, b"\x80\x00\x00"),  # a block of nothing
     ],
 )
 def test_bytes_without_a_meaning_are_refused(kind: Any, data: bytes) -> None:
     assert own_read(data, record({"a": kind})) is None
+
+
+def test_a_negative_length_leads_to_nothing_read_twice() -> None:
+    """Two bytes back from the second byte is the last one, whose length reaches from there over the whole value."""
+    assert own_read(b"\x03x\x06", record({"a": "string", "b": "string"})) is None
 
 
 @pytest.mark.parametrize(
