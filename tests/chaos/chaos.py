@@ -207,6 +207,7 @@ class _Stage:
         # All take part from the first fault on: something has gone all the way through every partition.
         enough = WARM_UP_S * self._chaos.rate
         self._until(lambda: self._sender.sent.typed > enough)
+        self._say("waiting until the first events have been read")
         self._wait_until_drained()
         self._say("everything runs; the faults begin")
         self._chaos_began = time.monotonic()
@@ -249,10 +250,10 @@ class _Stage:
             away = [process.name for process in self._processes() if not process.running] or ["kafka"]
             raise Broken(f"not back within {RETURN_TIMEOUT_S:.0f} s: {', '.join(away)}")
         # The load goes on meanwhile: what a fault left open is closed by what comes after it, as in any real system.
-        self._say("waiting until what was under way has arrived")
+        self._say("waiting until what was under way has been read")
         self._wait_until_drained()
         self._sender.finish(RETURN_TIMEOUT_S)
-        self._say("waiting until everything has arrived")
+        self._say("waiting until everything has been read")
         self._wait_until_drained()
 
     def _check(self, result: Result) -> None:
@@ -314,7 +315,7 @@ class _Stage:
         """Looks after everything meanwhile. Raises Broken, CouldNotRun."""
         given_up = threading.Event()
         with ThreadPoolExecutor(1) as pool:
-            drained = pool.submit(wait_until_drained, self._kafka.bootstrap, DRAIN_TIMEOUT_S, given_up)
+            drained = pool.submit(wait_until_drained, self._kafka.bootstrap, DRAIN_TIMEOUT_S, given_up, self._say)
             try:
                 self._until(drained.done)
             finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 
@@ -42,7 +43,7 @@ class Topics:
         return not any(count for name, count in asdict(self).items() if name != "rows")
 
 
-def wait_until_drained(bootstrap: str, timeout_s: float, stop: threading.Event) -> None:
+def wait_until_drained(bootstrap: str, timeout_s: float, stop: threading.Event, say: Callable[[str], None]) -> None:
     """Until every group has read all there is, each after the one before it. Raises DrainTimeout, Stopped."""
     deadline = time.monotonic() + timeout_s
     for group, topics in GROUPS:
@@ -50,6 +51,7 @@ def wait_until_drained(bootstrap: str, timeout_s: float, stop: threading.Event) 
             left_s = max(0.0, deadline - time.monotonic())
             try:
                 wait_group(bootstrap, group, topics, Patience(left_s, stop))
+                say(f"{group} has")
                 break
             except KafkaException as error:
                 # A broker on its way back, or offsets of a transaction that has to time out first.

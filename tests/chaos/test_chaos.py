@@ -15,7 +15,7 @@ from chaos_plan import Kind
 
 from deploy.local import launch
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 
 def play(folder: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
