@@ -4,7 +4,7 @@ What is written is byte for byte what Avro's specification says. What is read is
 meaning: no length or number out of range, no boolean but 0 and 1, no text that is not UTF-8, nothing left over. A
 broken value costs no more than its length: every item takes a byte at least, and there is no item behind the end.
 
-A library that walks the schema for every value takes two to three times as long (``benchmarks/codec.py``). For a
+fastavro, which walks the schema for every value, takes about twice as long (``benchmarks/codec.py``). For a
 record of ``number`` (long), ``text`` (string) and ``texts`` (array of string) the functions made here are::
 
     def write(record):
