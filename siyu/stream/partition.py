@@ -304,7 +304,7 @@ class Partition(Generic[S]):
                         timers.give_back(entries[position:])
                         return False
                 later = position + 1
-                if later < len(entries) and timers.next_ms < entries[later][0]:
+                if later < len(entries) and timers.precedes(entries[later]):
                     timers.give_back(entries[later:])  # what this one has set comes before them
                     break
         return not timers.due(until_ms)

@@ -63,6 +63,10 @@ class DueTimers:
         for due_ms, key in entries:
             self.set((due_ms,), key)
 
+    def precedes(self, entry: tuple[int, bytes]) -> bool:
+        """Whether one that is not taken comes before ``entry``."""
+        return bool(self._near) and self._near[0] < entry
+
     def due(self, now_ms: int) -> bool:
         return self.next_ms <= now_ms
 

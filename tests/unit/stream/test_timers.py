@@ -199,3 +199,14 @@ def test_timers_do_what_a_sorted_list_would_do(
     assert member.fired == model.fired
     assert member.standing() == {key: timers for key, timers in model.timers.items() if timers}
     member.partition.close()
+
+
+def test_timers_of_one_millisecond_fire_in_one_order_wherever_a_batch_ends(tmp_path: Path) -> None:
+    """``again`` of the first key comes due together with that of the second, which is already next in line."""
+    records = [(b"a", 0, ["set", "again", 53]), (b"b", 0, ["set", "one", 60]), (b"c", 60, ["count", "", 0])]
+    fired = []
+    for batch_records in (1, 5_000):
+        member = Member(tmp_path / str(batch_records), batch_records)
+        member.process(messages(records))
+        fired.append(member.fired)
+    assert fired[0] == fired[1]
