@@ -119,7 +119,8 @@ class LocalKafka(ChildServer):
         # Half of a start is loading classes: 4.2 CPU seconds without the archive, 2.1 with it.
         sharing = [f"-XX:SharedArchiveFile={archive}"] if archive.exists() else []
         training = [f"-XX:ArchiveClassesAtExit={self._train_into}"] if self._train_into else []
-        base = [java.path, *self._jvm, *sharing, f"-Dlog4j2.configurationFile={LOG4J}", f"-Dsiyu.kafka.log={self.log_file}"]
+        logging = [f"-Dlog4j2.configurationFile={LOG4J}", f"-Dsiyu.kafka.log={self.log_file}"]
+        base = [java.path, *self._jvm, *sharing, *logging]
         with lock, (self.data_dir / "kafka.out").open("ab") as output:
             if not (self.data_dir / "log" / "meta.properties").exists():
                 self._format_storage(base, jars, properties, output.fileno())
