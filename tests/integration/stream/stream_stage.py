@@ -18,6 +18,7 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from confluent_kafka.cimpl import murmur2
 from prometheus_client import CollectorRegistry
 
+from deploy.local import launch
 from siyu.stream import Processor, Runtime, StreamSettings
 
 PATIENCE_S = 40.0
@@ -188,7 +189,9 @@ class Stage:
             **changes,
         }
         with (self.disk / f"worker{instance}.log").open("ab") as log:
-            worker = subprocess.Popen([sys.executable, counting.__file__, json.dumps(options)], stdout=log, stderr=log)
+            # Even a frozen one dies with the test's process.
+            command = launch.command(sys.executable, counting.__file__, json.dumps(options))
+            worker = subprocess.Popen(command, stdout=log, stderr=log)
         self._workers.append(worker)
         return worker
 
@@ -269,7 +272,8 @@ class Stage:
         decode = msgspec.json.Decoder(counting.Counted).decode
         deadline = time.monotonic() + PATIENCE_S
         while len(self.seen) < at_least:
-            assert time.monotonic() < deadline, f"{len(self.seen)} of {at_least} outputs"
+            ended = [running.error for running in self._running if running.error]
+            assert time.monotonic() < deadline, f"{len(self.seen)} of {at_least} outputs; members ended with {ended}"
             self.seen += [decode(m.value()) for m in self._reader.consume(1000, 0.05) if not m.error()]
         return self.seen
 

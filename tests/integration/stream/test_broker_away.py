@@ -1,0 +1,94 @@
+"""A broker that goes away, in order or at once, for longer than a session and a transaction last, costs only time.
+
+Kafka 4.3 takes a partition without a leader for a deleted one (KAFKA-20734): the only broker, on its way out or in,
+forgets the markers of a transaction whose end it has decided, and with them the end. So no transaction ends here while
+the broker comes or goes; one is held open in the middle.
+"""
+
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from stream_stage import Stage, await_frozen, eventually
+
+from deploy.local.kafka import LocalKafka
+from deploy.local.ports import free_ports
+from siyu.stream import Fenced
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+
+AWAY_SECONDS = 3.0
+SESSION_MS = 1_000
+MINUTES_MS = 60_000
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[LocalKafka]:
+    """One that this test may stop."""
+    (port,) = free_ports(1)
+    with LocalKafka(tmp_path / "kafka", port) as broker:
+        yield broker
+
+
+class Hasty:
+    """A worker frozen in the middle of a transaction, and started again when it was fenced."""
+
+    def __init__(self, stage: Stage, transaction_timeout_ms: int) -> None:
+        self._stage = stage
+        self._timeouts = {"session_timeout_ms": SESSION_MS, "transaction_timeout_ms": transaction_timeout_ms}
+        self.worker: subprocess.Popen[bytes] = stage.worker(faults=[(signal.SIGSTOP, "flushed", 3)], **self._timeouts)
+        stage.send(1_000)
+        await_frozen(self.worker)
+
+    def wake(self) -> None:
+        self.worker.send_signal(signal.SIGCONT)
+
+    def has_caught_up(self) -> bool:
+        if self.worker.poll() is not None:
+            assert self.worker.returncode == Fenced.exit_code
+            self.worker = self._stage.worker(**self._timeouts)
+        return self._stage.lag() == 0
+
+    def end(self) -> None:
+        eventually(self.has_caught_up, "caught up")
+        self._stage.assert_exact()
+        self.worker.terminate()
+        assert self.worker.wait(20) == 0
+
+
+def test_broker_away_for_longer_than_sessions_and_transactions(broker: LocalKafka, tmp_path: Path, unique_name) -> None:
+    patient = Stage(broker.bootstrap, unique_name("patient"), tmp_path).create_topics()
+    stage = Stage(broker.bootstrap, unique_name("hasty"), tmp_path).create_topics()
+
+    def be_away() -> None:
+        eventually(lambda: not waiting.runtime.ready(), "not ready")
+        assert waiting.runtime.alive()
+        time.sleep(AWAY_SECONDS)
+        broker.start()
+        broker.wait_ready()
+        patient.send(200)
+        patient.assert_exact()
+        assert waiting.runtime.ready()
+
+    try:
+        waiting = patient.run(session_timeout_ms=2 * MINUTES_MS).ready()
+        hasty = Hasty(stage, transaction_timeout_ms=1_500)
+        patient.send(200)
+        patient.assert_exact()
+        broker.stop()
+        hasty.wake()  # finds nobody to send its offsets to
+        be_away()
+        hasty.end()
+
+        hasty = Hasty(stage, transaction_timeout_ms=MINUTES_MS)
+        broker.kill()
+        be_away()
+        hasty.wake()
+        hasty.end()
+        assert waiting.error is None
+    finally:
+        patient.close()
+        stage.close()
