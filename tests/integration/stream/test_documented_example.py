@@ -49,8 +49,6 @@ def test_the_processor_of_the_guide(stage: Stage) -> None:
             (b"k", {"fen": 7, "ended_ms": first_ms + 3 * HALF_AN_HOUR_MS}),
         ]
         assert not stage.read(stage.dlq)
-        running.terminate()
-        assert running.wait(30) == 0
     finally:
         running.kill()
         running.wait()
