@@ -186,6 +186,10 @@ class _Stage:
             self._check(result)
         except Broken as finding:
             result.problems.append(str(finding))
+        if result.problems and self._kafka.forgot_markers():
+            raise CouldNotRun(
+                f"Kafka forgot how a transaction ended (see chaos_broker.py): {'; '.join(result.problems)}"
+            )
         self._count(result)
         result.clean = not result.problems
         return result

@@ -1,9 +1,15 @@
 """A broker that is made to go away and come back, beside a controller that stays.
 
-In production the controllers are processes of their own, and so they are here: they see the broker die. A node that is
-both (as ``deploy.local.kafka`` starts it) comes back from ``kill -9`` as the leader it was before, completes the
-transactions that were being committed, and forgets the markers it has not written when it then loses its own old
-session (deploy/local/README.md, known limits). Readers would wait for ever, and whatever this test found would be that.
+A Kafka coordinator (4.3.1) that ends a transaction whose partitions have no leader takes them for deleted: it forgets
+the markers, and readers of committed records wait at that transaction for ever. With more brokers another one leads at
+once; a single one has three ways into it, and here each is closed:
+
+* a node that is broker and controller comes back from ``kill -9`` as the leader it was, loads its transactions, and is
+  then deposed for its old session: so the controller is a process of its own, as in production;
+* the same happens to a broker that is back before its controller has missed it: so it is away for longer (``AWAY_S``);
+* a controlled shutdown gives the leadership away while the coordinator still lives: so SIGTERM ends it without one.
+
+``forgot_markers`` says whether it happened all the same: then the run says nothing about the workers.
 """
 
 from __future__ import annotations
@@ -22,6 +28,7 @@ from deploy.local.ports import answers
 
 # What a stopping worker may still wait for a broker that has only just come back (stop_grace_ms, and its start).
 SETTLES_S = 20.0
+FORGOTTEN = "Couldn't find leader endpoint for partitions"
 
 
 class _Node(LocalKafka):
@@ -52,6 +59,7 @@ class Cluster:
             "process.roles": "broker",
             "node.id": "2",
             "listeners": f"PLAINTEXT://{self._broker.bootstrap}",
+            "controlled.shutdown.enable": "false",
         }
         self._say = say
         self._start_at: float | None = None
@@ -105,6 +113,10 @@ class Cluster:
     def troubled(self) -> bool:
         """Away, or back for so short a time that a worker may not have noticed."""
         return self._start_at is not None or time.monotonic() < self._settled_at
+
+    def forgot_markers(self) -> bool:
+        """The broker has ended a transaction without telling all its partitions."""
+        return FORGOTTEN in self._broker.log_file.read_text(errors="replace")
 
     def end(self) -> None:
         """For good, and at once."""

@@ -16,6 +16,11 @@ TRANSACTION_S = 5.0
 WORKERS = ("journey-0", "journey-1", "journey-2", "performance-0", "performance-1")
 BROKER = "kafka"
 
+AWAY_S = 4.0
+"""Shortest absence of the broker: its controller must have missed it (3 s), see chaos_broker."""
+BROKER_STEADY_S = 12.0
+"""Shortest time from the broker's start to its next end."""
+
 Kind = Literal["kill", "freeze", "freeze_past_session", "restart", "wipe", "stop_broker", "kill_broker"]
 
 # Times one kind comes in a deck, and the shortest and longest time that its target is away.
@@ -25,12 +30,9 @@ _DECK: dict[Kind, tuple[int, float, float]] = {
     "freeze_past_session": (2, SESSION_S * 1.25, SESSION_S * 2.5),
     "restart": (4, 0.0, 0.0),
     "wipe": (3, 0.3, 6.0),
-    "stop_broker": (1, 1.0, 15.0),
-    # Not before its controller has seen it die (broker.session.timeout.ms): see chaos_broker.
-    "kill_broker": (1, 4.0, 15.0),
+    "stop_broker": (1, AWAY_S, 15.0),
+    "kill_broker": (1, AWAY_S, 15.0),
 }
-BROKER_STEADY_S = 12.0
-"""Shortest time from the broker's start to its next end."""
 GAP_S = (0.8, 4.0)
 """Shortest and longest time from one fault to the next."""
 

@@ -23,6 +23,7 @@ def play(folder: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
     command = [sys.executable, chaos.__file__, "--base-dir", str(folder), *arguments]
     played = subprocess.run(launch.command(*command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     print(played.stdout)
+    assert played.returncode in (0, 1), "the run has no result"
     return played.returncode, json.loads(played.stdout.splitlines()[-1])
 
 
