@@ -14,7 +14,15 @@ from pathlib import Path
 import msgspec
 import stream_counting as counting
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
 from confluent_kafka.cimpl import murmur2
 from prometheus_client import CollectorRegistry
 
@@ -114,8 +122,19 @@ class Stage:
         self._visible(topic)
 
     def _visible(self, *topics: str) -> None:
-        """Waits until the broker shows topics that were created: it answers a little earlier."""
-        eventually(lambda: set(topics) <= set(self.admin.list_topics(timeout=10).topics), "topics are visible")
+        """Waits until the broker shows topics that were created, and leads them: it answers a little earlier."""
+
+        def are_led() -> bool:
+            known = self.admin.list_topics(timeout=10).topics
+            if not set(topics) <= set(known):
+                return False
+            ends = {TopicPartition(topic, p): OffsetSpec.latest() for topic in topics for p in known[topic].partitions}
+            try:
+                return all(asked.result().offset >= 0 for asked in self.admin.list_offsets(ends).values())
+            except KafkaException:
+                return False
+
+        eventually(are_led, "topics are visible")
 
     def send(self, count: int, keys: int = 50, do: str = "count", at: int = 0, **message: object) -> None:
         """Puts ``count`` events into the two inputs in turn, over ``keys`` keys."""

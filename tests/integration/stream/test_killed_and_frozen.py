@@ -8,7 +8,7 @@ import pytest
 from stream_counting import LOOP, TAKEOVER
 from stream_stage import Stage, await_frozen
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 
 @pytest.mark.parametrize("write_back_ms", [0, 60_000])
