@@ -20,8 +20,6 @@ import msgspec
 from confluent_kafka import Consumer, TopicPartition
 from prometheus_client import CollectorRegistry
 
-from siyu.ops.processor import run_processor
-from siyu.ops.settings import ProcessorSettings
 from siyu.stream import Context, Processor, Record, Runtime, StreamError, StreamSettings, Timer, clients
 from siyu.stream.changelog import READ_COMMITTED, Bounds, log_bounds
 
@@ -171,6 +169,10 @@ def main() -> int:
     options["state_dir"] = Path(options["state_dir"])
     counting = processor(options.pop("name"), timers=options.pop("timers", False))
     if port := options.pop("service_port", 0):
+        # Here, for they double the start of a worker, and most are bare.
+        from siyu.ops.processor import run_processor
+        from siyu.ops.settings import ProcessorSettings
+
         served = ProcessorSettings(
             kafka_bootstrap=options["bootstrap"], state_dir=options["state_dir"], metrics_port=port
         )
