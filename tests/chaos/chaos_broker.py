@@ -63,7 +63,8 @@ class Cluster:
         }
         self._say = say
         self._start_at: float | None = None
-        self._settled_at = 0.0
+        self._settled_at: float | None = 0.0
+        """None from its start until it can be spoken to."""
 
     @property
     def bootstrap(self) -> str:
@@ -94,7 +95,9 @@ class Cluster:
         return True
 
     def tend(self) -> None:
-        """Starts the broker when its time has come."""
+        """Starts the broker when its time has come, and notices when it can be spoken to."""
+        if self._settled_at is None and self.serves():
+            self._settled_at = time.monotonic() + SETTLES_S
         if self._start_at is None or time.monotonic() < self._start_at or self._broker.exit_status is None:
             return
         try:
@@ -103,8 +106,7 @@ class Cluster:
             # On loopback a client that tries to connect may for a moment be given the very port it tries.
             return
         self._say("the broker is started again")
-        self._start_at = None
-        self._settled_at = time.monotonic() + SETTLES_S
+        self._start_at = self._settled_at = None
 
     def serves(self) -> bool:
         """Started, and on its way far enough to be spoken to."""
@@ -112,7 +114,7 @@ class Cluster:
 
     def troubled(self) -> bool:
         """Away, or back for so short a time that a worker may not have noticed."""
-        return self._start_at is not None or time.monotonic() < self._settled_at
+        return self._start_at is not None or self._settled_at is None or time.monotonic() < self._settled_at
 
     def forgot_markers(self) -> bool:
         """The broker has ended a transaction without telling all its partitions."""
