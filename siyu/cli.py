@@ -239,6 +239,11 @@ def dlq_replay(
             for letter in dlq.read(kafka_bootstrap, service)
             if (partition is None or letter.partition == partition) and (offset is None or letter.offset == offset)
         ]
+        if kept := [letter for letter in letters if not dlq.replayable(letter)]:
+            console.print(
+                f"{len(kept)} left alone: timers have no record to send back; what set them can set them anew"
+            )
+            letters = [letter for letter in letters if dlq.replayable(letter)]
         if not letters:
             console.print("no dead letters match")
             return

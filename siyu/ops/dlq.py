@@ -145,8 +145,15 @@ def _letter(message: Message) -> DeadLetter:
     )
 
 
+def replayable(letter: DeadLetter) -> bool:
+    """Whether there is a record to send back. A timer has none: it is set anew by what set it."""
+    return bool(letter.headers.get(ORIGIN))
+
+
 def replay(bootstrap: str, letters: list[DeadLetter]) -> int:
     """Appends the letters to their origin topics; returns how many the brokers have taken. Raises when one was not.
+
+    Raises before anything is sent when a letter has no origin record: that of a timer, see ``replayable``.
 
     The attempt travels along, so that a letter that dies again counts on.
     """
@@ -159,6 +166,10 @@ def replay(bootstrap: str, letters: list[DeadLetter]) -> int:
             "log_level": 0,
         }
     )
+    homeless = next((letter for letter in letters if not replayable(letter)), None)
+    if homeless is not None:
+        place_of = f"{homeless.topic} {homeless.partition}:{homeless.offset}"
+        raise DeadLettersError(f"{place_of} does not name its origin topic; nothing was sent")
     failed: list[str] = []
 
     def delivered(error: KafkaError | None, _: Message) -> None:
@@ -166,11 +177,10 @@ def replay(bootstrap: str, letters: list[DeadLetter]) -> int:
             failed.append(error.name())
 
     for letter in letters:
-        origin = letter.headers.get(ORIGIN)
-        if not origin:
-            raise DeadLettersError(f"{letter.topic} {letter.partition}:{letter.offset} does not name its origin topic")
         attempt: list[tuple[str, str | bytes | None]] = [(ATTEMPT, letter.headers.get(ATTEMPT, "1"))]
-        producer.produce(origin, key=letter.key, value=letter.value, headers=attempt, on_delivery=delivered)
+        producer.produce(
+            letter.headers[ORIGIN], key=letter.key, value=letter.value, headers=attempt, on_delivery=delivered
+        )
         producer.poll(0)
     left = producer.flush(30)
     if left or failed:

@@ -259,8 +259,9 @@ class Partition(Generic[S]):
                 raise TooLarge
             accepted.append((topic, {"key": key.encode(), "value": data}))
         if changed:
-            if ctx.timer_set:
+            if ctx.timers is not timers:
                 self._timers.set([at for name, at in ctx.timers.items() if timers.get(name) != at], raw_key)
+                self._timers.drop([at for name, at in timers.items() if ctx.timers.get(name) != at], raw_key)
             self._hot.young[raw_key] = (new, ctx.timers)
             self._changed[raw_key] = stored
         if processor.globals:
@@ -283,6 +284,10 @@ class Partition(Generic[S]):
     def overdue_ms(self, now_ms: int) -> int:
         """For how long the first timer has been due."""
         return max(0, now_ms - self._timers.next_ms) if self._timers.next_ms else 0
+
+    def hush(self) -> None:
+        """Silence counts from now: for as long as nobody fetched, nobody can tell."""
+        self._quiet_since = time.monotonic()
 
     def tick_ms(self, now_ms: int) -> int:
         """Up to when the wall clock may fire timers: 0 unless all there was is processed and nothing comes."""
@@ -377,8 +382,7 @@ class Partition(Generic[S]):
             self._hot.weigh(next(iter(self._changed)))
             self._unwritten.update(self._changed)
             self._changed.clear()
-        self._spent += self._timers.taken
-        self._timers.taken.clear()
+        self._spent += self._timers.committed()
         self._hot.age()
 
     def write_back(self, *, now: bool = False) -> bool:

@@ -70,7 +70,7 @@ class Runtime(Generic[S]):
         self._client_logger = logging.getLogger("siyu.kafka")
         self._stop = threading.Event()
         self._stop_seen: float | None = None
-        self._turned = time.monotonic()
+        self._turned = self._turn_began = time.monotonic()
         self._connected = False
         self._failure: StreamError | None = None
         self._group: Any = None
@@ -215,7 +215,11 @@ class Runtime(Generic[S]):
     # -- the loop -----------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        self._turned = time.monotonic()
+        self._turned = began = time.monotonic()
+        if (began - self._turn_began) * 1000 > self.settings.idle_ms / 2:
+            for partition in self._partitions.values():
+                partition.hush()
+        self._turn_began = began
         if self._owned and not self._taken_over:
             try:
                 self._take_over()

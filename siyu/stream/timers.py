@@ -7,6 +7,7 @@ key's state up and finds whether the timer still stands.
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left
 from collections.abc import Iterable
 from itertools import islice
 from typing import Final
@@ -28,8 +29,9 @@ class DueTimers:
         self._horizon = 0
         self.next_ms = 0 if in_use else NEVER
         """No timer is due before this; 0 until the first look at the disk."""
-        self.taken: list[tuple[int, bytes]] = []
-        """Entries taken in this batch."""
+        self._taken: list[tuple[int, bytes]] = []
+        self._dropped: list[tuple[int, bytes]] = []
+        self._most = 2 * _WINDOW
 
     def __len__(self) -> int:
         return len(self._near)
@@ -41,6 +43,19 @@ class DueTimers:
             else:
                 self._far.append((due_ms, key))
             self.next_ms = min(self.next_ms, due_ms)
+        if len(self._near) > self._most:
+            self._shrink()
+
+    def drop(self, dues: Iterable[int], key: bytes) -> None:
+        """These stand no more: the disk forgets them; in memory they are found out when they come up."""
+        self._dropped += [(due_ms, key) for due_ms in dues]
+
+    def committed(self) -> list[tuple[int, bytes]]:
+        """The batch counts: its entries that were taken or dropped, for the disk to forget."""
+        over = self._taken + self._dropped
+        self._taken.clear()
+        self._dropped.clear()
+        return over
 
     def take(self, until_ms: int, limit: int) -> list[tuple[int, bytes]]:
         """Up to ``limit`` of the earliest entries that are due at ``until_ms``."""
@@ -53,13 +68,13 @@ class DueTimers:
             entry = heapq.heappop(self._near)
             if not taken or taken[-1] != entry:
                 taken.append(entry)
-        self.taken += taken
+        self._taken += taken
         self.next_ms = self._near[0][0] if self._near else self._horizon
         return taken
 
     def give_back(self, entries: list[tuple[int, bytes]]) -> None:
         """Undoes the end of the last ``take``."""
-        del self.taken[-len(entries) :]
+        del self._taken[-len(entries) :]
         for due_ms, key in entries:
             self.set((due_ms,), key)
 
@@ -73,6 +88,17 @@ class DueTimers:
     def written(self) -> None:
         """The disk now shows all that was set."""
         self._far.clear()
+
+    def _shrink(self) -> None:
+        """Keeps the nearest window, whole due times only; the rest is on disk, or will be with the next write."""
+        self._near.sort()
+        last_ms = self._near[_WINDOW - 1][0]
+        keep = bisect_left(self._near, (last_ms + 1, b""))
+        if keep < len(self._near):
+            self._horizon = self._near[keep][0]
+            self._far += self._near[keep:]
+            del self._near[keep:]
+        self._most = max(2 * _WINDOW, 2 * len(self._near))
 
     def _look_further(self) -> None:
         """Moves the horizon beyond the next window on disk, never between two entries of one due time."""

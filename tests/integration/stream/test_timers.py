@@ -1,8 +1,10 @@
 """Timers on the real broker: by stream time or the clock, once, and as durable as the states that hold them."""
 
 import shutil
+import signal
 import time
 
+import msgspec
 import pytest
 from stream_counting import processor
 from stream_stage import Running, Stage, eventually
@@ -111,3 +113,20 @@ def test_a_timer_that_fails_is_a_dead_letter_and_does_not_come_back(stage: Stage
     replayed = CliRunner().invoke(app, ["dlq", "replay", stage.name, "--kafka-bootstrap", stage.bootstrap, "--yes"])
     assert "1 replayed" not in replayed.output
     assert len([message for topic in stage.inputs for message in stage.read(topic)]) == len(everything)
+
+
+def test_the_clock_waits_for_records_that_came_while_the_member_was_frozen(stage: Stage) -> None:
+    stage.create_topics(partitions=1)
+    worker = stage.worker(timers=True, idle_ms=500, session_timeout_ms=30_000, transaction_timeout_ms=60_000)
+    now = time.time_ns() // 1_000_000
+    stage.put(0, "later", now + 6_000, timer="0", stamp=now)
+    eventually(lambda: stage.committed() > 0, "set")
+    time.sleep(1)  # silent, and read to its end
+    worker.send_signal(signal.SIGSTOP)
+    time.sleep(1.5)  # the fetch under way has been answered, with nothing
+    stage.put(0, "cancel", timer="0", stamp=now + 1_000)
+    stage.put(1, stamp=now + 2_000)
+    eventually(lambda: time.time_ns() // 1_000_000 > now + 7_000, "due by the clock")
+    worker.send_signal(signal.SIGCONT)
+    stage.outputs(1)
+    assert [msgspec.json.decode(m.value())["id"] for m in stage.read(stage.output)] == [1]

@@ -210,3 +210,25 @@ def test_timers_of_one_millisecond_fire_in_one_order_wherever_a_batch_ends(tmp_p
         member.process(messages(records))
         fired.append(member.fired)
     assert fired[0] == fired[1]
+
+
+def test_only_a_window_of_the_nearest_timers_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even when all that was there at first lay within one window."""
+    monkeypatch.setattr(timers, "_WINDOW", 10)
+    member = Member(tmp_path)
+    for start in range(0, 500, 10):
+        keys = [b"key%d" % n for n in range(start, start + 10)]
+        member.process(messages([(key, 0, ["set", "one", 9_000 - start - n]) for n, key in enumerate(keys)]))
+    assert len(member.partition._timers) <= 30
+
+
+def test_a_timer_that_moves_leaves_nothing_behind(tmp_path: Path) -> None:
+    """A timer moved by every event: one entry an event in memory and on disk, until the old times have come."""
+    member = Member(tmp_path)
+    for turn in range(100):
+        member.process(messages([(b"a", 0, ["set", "one", 1_000 + turn])]))
+    assert len(list(member.partition.store.timers(0))) == 1
+    member.process(messages([(b"a", 0, ["cancel", "one", 0])]))
+    assert not list(member.partition.store.timers(0))
+    member.process(messages([(b"a", 0, ["set", "one", 2_000]), (b"a", 0, ["delete", "", 0])]))
+    assert not list(member.partition.store.timers(0))
