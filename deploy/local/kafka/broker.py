@@ -183,7 +183,8 @@ class LocalKafka(ChildServer):
 
     def _format_storage(self, base: list[str], jars: Path, properties: Path, output: int) -> None:
         cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        tool = ["kafka.tools.StorageTool", "format", "--cluster-id", cluster_id, "--config", str(properties)]
+        # With "=": one id in 64 begins with a dash, and would be taken for an option.
+        tool = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "--config", str(properties)]
         command = [*base, "-cp", f"{jars}/*", *tool]
         done = subprocess.run(launch.command(*command), stdout=output, stderr=output, check=False)
         if done.returncode != 0:
