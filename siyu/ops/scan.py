@@ -100,7 +100,10 @@ class Scanner:
                     self.cut.add(found.topic)
                 if found.offset >= 0:  # else every record is older
                     spans[found.topic, found.partition] = _Span(found.offset, end)
-            yield from self._messages(what, spans)
+            for message in self._messages(what, spans):
+                # Their times need not ascend: behind the first that is new enough there may be older ones.
+                if message.timestamp()[1] >= places[message.topic(), message.partition()]:  # type: ignore[index]
+                    yield message
 
     def read_from(self, what: str, place: Place, offset: int) -> Iterator[Message]:
         """The committed records of one partition from an offset on. Raises ScanError."""
@@ -138,7 +141,8 @@ class Scanner:
                 if error is None and offset < span.end:
                     span.position = offset + 1
                     yield message
-                if error is not None or offset + 1 >= span.end:
+                # An end that is seen before the one that was asked for is an older answer: more is to come.
+                if offset + (error is None) >= span.end:
                     self.leave(place)  # type: ignore[arg-type]
         self._progress(what, total, total)
 
