@@ -70,7 +70,7 @@ class Runtime(Generic[S]):
         self._client_logger = logging.getLogger("siyu.kafka")
         self._stop = threading.Event()
         self._stop_seen: float | None = None
-        self._turned = self._turn_began = time.monotonic()
+        self._turned = self._fetched = time.monotonic()
         self._connected = False
         self._failure: StreamError | None = None
         self._group: Any = None
@@ -215,11 +215,7 @@ class Runtime(Generic[S]):
     # -- the loop -----------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        self._turned = began = time.monotonic()
-        if (began - self._turn_began) * 1000 > self.settings.idle_ms / 2:
-            for partition in self._partitions.values():
-                partition.hush()
-        self._turn_began = began
+        self._turned = time.monotonic()
         if self._owned and not self._taken_over:
             try:
                 self._take_over()
@@ -231,6 +227,7 @@ class Runtime(Generic[S]):
             fetched = self._consumer.consume(1, 0)  # callbacks must run, the backlog must not grow
         else:
             fetched = self._consumer.consume(self.settings.batch_records, self.settings.batch_ms / 1000)
+        self._mind_the_gap()
         work = self._sort(fetched)
         self._reached("fetched")
         if self._failure is not None:
@@ -245,6 +242,13 @@ class Runtime(Generic[S]):
                 self._abort(error)
         self._write_back()
         self._reached("stored")
+
+    def _mind_the_gap(self) -> None:
+        """After a stop between two fetches (frozen, or a commit that waited) an empty fetch does not mean silence."""
+        last, self._fetched = self._fetched, time.monotonic()
+        if (self._fetched - last) * 1000 > self.settings.idle_ms / 2:
+            for partition in self._partitions.values():
+                partition.hush()
 
     def _sort(self, fetched: list[Message]) -> dict[int, list[Message]]:
         """Messages by partition number, in order; errors are dealt with. A partition with due timers may have none."""
