@@ -25,6 +25,7 @@ def main() -> None:
             "isolation.level": "read_committed",
             "queued.min.messages": _BATCH * 4,
             "queued.max.messages.kbytes": 65_536,
+            "fetch.queue.backoff.ms": 5,
         }
     )
     consumer.subscribe(list(job.inputs.values()))

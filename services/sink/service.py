@@ -389,7 +389,7 @@ class Sink:
                     raise KafkaException(committed.error)
         except KafkaException as error:
             code = error.args[0].code()
-            if code == KafkaError.FENCED_INSTANCE_ID or error.args[0].fatal():
+            if error.args[0].fatal() or code in (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID):
                 raise SinkStopped("fenced", 75) from error
             if code not in _NOT_OURS_ANY_MORE:
                 raise NotAvailable("kafka") from error

@@ -87,6 +87,9 @@ Bounds = dict[int, tuple[int, int]]
 def log_bounds(admin: AdminClient, topic: str, partitions: list[int], isolation: IsolationLevel) -> Bounds:
     """Where the log begins and ends; read committed it ends at the first transaction that is still open."""
 
+    # The question carries the leader's epoch as this client knows it; after a broker's restart that is an old one.
+    admin.list_topics(topic, timeout=_REQUEST_SECONDS)
+
     def ask(spec: OffsetSpec) -> dict[int, int]:
         request = {TopicPartition(topic, p): spec for p in partitions}
         answers = admin.list_offsets(request, isolation_level=isolation, request_timeout=_REQUEST_SECONDS)

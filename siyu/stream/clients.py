@@ -32,6 +32,7 @@ TRANSIENT = frozenset(
         # The admin client asks with the leader epoch it knows; after a broker's restart it is an old one.
         KafkaError.FENCED_LEADER_EPOCH,
         KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError._NOENT,
         KafkaError.BROKER_NOT_AVAILABLE,
         KafkaError.UNSTABLE_OFFSET_COMMIT,
         KafkaError.CONCURRENT_TRANSACTIONS,
@@ -51,6 +52,9 @@ FENCING = frozenset(
 )
 # The broker sent something the client had to drop: going on would skip records.
 CORRUPT = frozenset({KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError.INVALID_MSG})
+
+# By default a partition whose queue is full is not fetched again for a second, however soon the queue is empty.
+_FETCH_ON = {"fetch.queue.backoff.ms": 5}
 
 
 def member(processor: Processor[Any], settings: StreamSettings) -> str:
@@ -102,6 +106,7 @@ def consumer(processor: Processor[Any], settings: StreamSettings) -> dict[str, A
         # A partition's timers run by the clock once its end was seen.
         "enable.partition.eof": processor.on_timer is not None,
         "fetch.wait.max.ms": settings.batch_ms,
+        **_FETCH_ON,
         "queued.min.messages": settings.batch_records * 4,
         "queued.max.messages.kbytes": 65_536,
     }
@@ -117,6 +122,7 @@ def restorer(processor: Processor[Any], settings: StreamSettings) -> dict[str, A
         "enable.partition.eof": True,
         "auto.offset.reset": "error",
         "fetch.wait.max.ms": 100,
+        **_FETCH_ON,
     }
 
 

@@ -511,7 +511,11 @@ class Runtime(Generic[S]):
                 delete_retention_ms=self._topics.delete_retention_ms,
                 now_ms=wall_ms(),
             )
+            told = time.monotonic()
             while restore.missing:
+                if time.monotonic() - told > _HOUSEKEEPING_SECONDS:
+                    told = time.monotonic()
+                    self._log.info("restoring", partitions=sorted(restore.missing), records=restore.left())
                 self.metrics.restored.inc(restore.step())
                 self.metrics.restoring.set(len(restore.missing))
                 self.metrics.restore_left.set(restore.left())
