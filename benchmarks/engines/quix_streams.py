@@ -50,6 +50,8 @@ def main() -> None:
         loglevel="WARNING",
         # The default. Changed keys are held in memory until then, so that a long interval is the fast one.
         commit_interval=5.0,
+        # As in siyu.stream: by default a full queue stops fetching for a second.
+        consumer_extra_config={"fetch.queue.backoff.ms": 5},
         # As in siyu.stream; the library sends uncompressed otherwise.
         producer_extra_config={"compression.type": "lz4", "queue.buffering.max.messages": 1_000_000},
     )
