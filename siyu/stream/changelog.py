@@ -42,7 +42,7 @@ class Topics:
 
 
 def inspect_topics(admin: AdminClient, processor: Processor[Any]) -> Topics:
-    """Checks that all topics exist, inputs and changelog are co-partitioned and the changelog is compacted.
+    """Checks that all topics exist, inputs and changelog are co-partitioned, changelog and globals are compacted.
 
     Raises TopologyError saying what to change, KafkaException when the broker cannot be asked.
     """
@@ -65,18 +65,20 @@ def inspect_topics(admin: AdminClient, processor: Processor[Any]) -> Topics:
             f"processor {processor.name}: inputs and changelog need the same number of partitions, have "
             + ", ".join(f"{topic}: {count}" for topic, count in counts.items())
         )
-    resource = ConfigResource(ResourceType.TOPIC, processor.changelog)
-    configs = admin.describe_configs([resource], request_timeout=_REQUEST_SECONDS)[resource].result()
-    if configs["cleanup.policy"].value != "compact":
-        raise TopologyError(
-            f"{processor.changelog}: cleanup.policy is {configs['cleanup.policy'].value}; "
-            "it must be compact, or states get lost"
-        )
+    kept = [processor.changelog, *processor.globals]
+    resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in kept]
+    answers = admin.describe_configs(resources, request_timeout=_REQUEST_SECONDS)
+    configs = {resource.name: answer.result() for resource, answer in answers.items()}
+    for topic in kept:
+        if (policy := configs[topic]["cleanup.policy"].value) != "compact":
+            raise TopologyError(
+                f"{topic}: cleanup.policy is {policy}; it must be compact, or states and global values get lost"
+            )
     described = admin.describe_topics(TopicCollection([processor.changelog]), request_timeout=_REQUEST_SECONDS)
     return Topics(
         partitions=counts[processor.changelog],
         changelog_id=str(described[processor.changelog].result().topic_id),
-        delete_retention_ms=int(configs["delete.retention.ms"].value),
+        delete_retention_ms=int(configs[processor.changelog]["delete.retention.ms"].value),
     )
 
 

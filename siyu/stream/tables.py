@@ -6,6 +6,7 @@ traced to the rules it was made by.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -52,7 +53,10 @@ class GlobalTables:
             self.tables[topic] = GlobalTable(len(partitions))
             bounds = log_bounds(admin, topic, partitions, READ_COMMITTED)
             self._missing |= {(topic, p): end for p, (start, end) in bounds.items() if start < end}
-        self._consumer = Consumer({**clients.restorer(processor, settings), "auto.offset.reset": "earliest"})
+        self._consumer = Consumer(
+            {**clients.restorer(processor, settings), "auto.offset.reset": "earliest"},
+            logger=logging.getLogger("siyu.kafka"),
+        )
         self._consumer.assign(
             [TopicPartition(topic, p, 0) for topic, table in self.tables.items() for p in range(len(table.positions))]
         )

@@ -5,7 +5,7 @@ import pytest
 from stream_counting import Count, Counted, Event, processor
 from stream_stage import Running, Stage, eventually
 
-from siyu.stream import Context, Processor, Record
+from siyu.stream import Context, Processor, Record, TopologyError
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 
@@ -72,3 +72,12 @@ def test_outputs_carry_the_version_only_when_the_step_looked(stage: Stage) -> No
     ends = [stage.end(table(stage), partition) for partition in (0, 1)]
     assert looked.headers() == [(f"globals.{table(stage)}", f"{ends[0]},{ends[1]}".encode())]
     assert blind.headers() is None
+
+
+def test_a_table_whose_topic_forgets_is_refused(stage: Stage) -> None:
+    stage.create_topics(partitions=1).create_table(table(stage), partitions=1)
+    stage.configure(table(stage), "cleanup.policy", "delete")
+    refused = stage.run(processor=reading(stage))
+    eventually(refused.ended, "refused")
+    assert isinstance(refused.error, TopologyError)
+    assert table(stage) in str(refused.error)
