@@ -1,7 +1,8 @@
 """What journey's step costs beside a step that keeps only the last event, and how large a customer's state is.
 
-Both run over the same events in one process, in alternating rounds, without Kafka, Avro or RocksDB. Rates are per CPU
-second. "with state bytes" adds the encoding of the state that the runtime does after every step. Prints a JSON object.
+Both run over the same events (``harness/events.py``) in one process, in alternating rounds, without Kafka, Avro or
+RocksDB. Rates are per CPU second. "with state bytes" adds the encoding of the state that the runtime does after every
+step. Prints a JSON object.
 """
 
 from __future__ import annotations
@@ -12,20 +13,19 @@ import platform
 import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import dropwhile, islice
 from typing import Any
 
 import msgspec
 
+from benchmarks.harness.events import EVENTS_PER_CUSTOMER, START_MS, Data, Event
 from services.journey.domain import Customer, apply
 from services.performance import domain as performance
-from siyu.events import ContactEvent, PaymentEvent, StaffDelta
-from siyu.events.ids import contact_event_id, payment_event_id
+from siyu.events import StaffDelta
 
-START_MS = 1_767_196_800_000
 DAY_MS = 86_400_000
 encode = msgspec.msgpack.Encoder().encode
-Event = ContactEvent | PaymentEvent
 
 
 class LastEvent(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -52,60 +52,9 @@ def keep_last(state: LastEvent | None, event: Event) -> tuple[LastEvent, list[An
     ]
 
 
-def contact(change: str, staff_id: str, customer_id: str, time_ms: int) -> ContactEvent:
-    state = "store-0420-door" if change == "add" else ""
-    return ContactEvent(
-        event_id=contact_event_id("ww1", change, staff_id, customer_id, time_ms, state, ""),
-        corp_id="ww1",
-        change=change,
-        staff_id=staff_id,
-        customer_id=customer_id,
-        event_time_ms=time_ms,
-        received_at_ms=time_ms,
-        state=state,
-        welcome_code="",
-        fail_reason="",
-    )
-
-
-def money(
-    change: str, staff_id: str, customer_id: str, order: str, refund: str, fen: int, time_ms: int
-) -> PaymentEvent:
-    return PaymentEvent(
-        event_id=payment_event_id("ww1", change, order, refund),
-        corp_id="ww1",
-        change=change,
-        customer_id=customer_id,
-        order_id=order,
-        refund_id=refund,
-        staff_id=staff_id,
-        amount_fen=fen,
-        event_time_ms=time_ms,
-        received_at_ms=time_ms,
-        source="externalpay",
-        payment_type=1,
-        personal=b"",
-    )
-
-
-def life(rng: random.Random, number: int) -> list[Event]:
-    """Two staff members, one of them lost and won back, some orders, one in eight partly refunded."""
-    customer_id = f"wmAJ2GCAAAXtWyujaWJHDDGi0m{number:06}"
-    first, second = (f"staff{n:05}" for n in rng.sample(range(20_000), 2))
-    at = START_MS + rng.randrange(300 * DAY_MS)
-    events: list[Event] = [contact("add", first, customer_id, at)]
-    if rng.random() < 0.3:
-        events.append(contact("add", second, customer_id, at + DAY_MS))
-    if rng.random() < 0.2:
-        events.append(contact("delete_by_customer", first, customer_id, at + 20 * DAY_MS))
-        events.append(contact("add", first, customer_id, at + 30 * DAY_MS))
-    for n in range(rng.choice([0, 1, 2, 3, 5, 8])):
-        order, paid_at = f"4200{number:012}{n:06}20260101", at + n * 5 * DAY_MS + 1_000
-        collector = first if rng.random() < 0.9 else ""
-        events.append(money("paid", collector, customer_id, order, "", rng.randrange(500, 90_000), paid_at))
-        if rng.random() < 0.125:
-            events.append(money("refunded", first, customer_id, order, f"50{order}", 300, paid_at + DAY_MS))
-    return events
+def events_of(data: Data) -> Iterator[Event]:
+    """Ascending by event time."""
+    return (event for _, _, event in data.events())
 
 
 def rate(step: Callable[..., tuple[Any, list[Any]]], events: list[Event], with_state_bytes: bool) -> float:
@@ -131,12 +80,9 @@ def sizes(states: list[Customer]) -> dict[str, float]:
 
 def heavy(orders: int) -> dict[str, float]:
     """One customer with very many orders: what the whole life costs, and how large the state is at its end."""
-    rng = random.Random(orders)
-    events: list[Event] = [contact("add", "staff00001", "wm1", START_MS)]
-    events += [
-        money("paid", rng.choice(["", "staff00001"]), "wm1", f"4200{n:018}20260101", "", 5_000, START_MS + n * 60_000)
-        for n in range(1, orders)
-    ]
+    # Three events in five are payments: of three times as many there are always enough.
+    life = dropwhile(lambda event: event.change != "add", events_of(Data(3 * orders, customers=1)))
+    events = [next(life), *islice((event for event in life if event.change == "paid"), orders - 1)]
     state: Customer | None = None
     began = time.process_time()
     for event in events:
@@ -184,9 +130,8 @@ def main() -> None:
     options = parser.parse_args()
 
     rng = random.Random(options.seed)
-    events = [event for number in range(options.customers) for event in life(rng, number)]
-    in_time = sorted(events, key=lambda event: event.event_time_ms)
-    shuffled = rng.sample(events, len(events)) + rng.sample(events, len(events) // 10)
+    in_time = list(events_of(Data(round(EVENTS_PER_CUSTOMER * options.customers), options.customers, options.seed)))
+    shuffled = rng.sample(in_time, len(in_time)) + rng.sample(in_time, len(in_time) // 10)
 
     rates: dict[str, list[float]] = {}
     for _ in range(options.rounds):

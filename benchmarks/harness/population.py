@@ -1,9 +1,9 @@
 """Customers with a past: millions of states as the real step would have left them, and the events that come next.
 
-A past is played for 20,000 customers (5.3 events each, the mean of ``benchmarks/journey_domain.py``); customer *n* has
-the past of customer *n* mod 20,000 with order and refund numbers of their own. Staff members repeat with the same
-period (``events.STAFF``), so these are exactly the states of the same events told of customer *n*: ``check`` plays them
-from the first event on and compares. Whoever has had no event yet (0.5 %) has no state.
+A past is played for 20,000 customers (5.3 events each); customer *n* has the past of customer *n* mod 20,000 with order
+and refund numbers of their own. Staff members repeat with the same period (``events.STAFF``), so these are exactly the
+states of the same events told of customer *n*: ``check`` plays them from the first event on and compares. Whoever has
+had no event yet (0.5 %) has no state.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from benchmarks.harness.check import WrongOutput, without_revisions
-from benchmarks.harness.events import CORP, STAFF, Data, Event
+from benchmarks.harness.events import CORP, EVENTS_PER_CUSTOMER, STAFF, Data, Event
 from benchmarks.harness.steps import STEPS
 from services.journey.domain import Customer
 from siyu.events import ContactEvent
@@ -27,7 +27,6 @@ from siyu.events.ids import contact_event_id, customer_key, payment_event_id
 from siyu.stream.state import StateCodec
 from siyu.stream.store import StateStore
 
-_EVENTS_OF_A_PAST = 5.3
 _CHECKED = 20_000
 """Customers whose states are compared, drawn at random."""
 _DIGITS = 12
@@ -41,7 +40,7 @@ class Population:
         self.customers = customers
         self._seed = seed
         self._pasts = min(customers, STAFF)
-        self._past_events = round(_EVENTS_OF_A_PAST * self._pasts)
+        self._past_events = round(EVENTS_PER_CUSTOMER * self._pasts)
         self._data = Data(self._past_events + events, self._pasts, seed)
 
     def states(self, step: str, codec: StateCodec[Any]) -> Iterator[tuple[bytes, bytes]]:
