@@ -12,7 +12,6 @@ figures are thrown away, warms the broker; the order of engines rotates from rou
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 from collections import defaultdict
@@ -20,12 +19,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.broker import Cluster, broker
-from benchmarks.harness.check import Checked, WrongOutput, checker
+from benchmarks.harness.broker import Cluster
+from benchmarks.harness.check import Checked, checker
+from benchmarks.harness.claim import Figures, arguments, say, show
 from benchmarks.harness.environment import interpreter
 from benchmarks.harness.events import Data
-from benchmarks.harness.measure import EngineFailed, Measured
-from benchmarks.harness.processes import machine
+from benchmarks.harness.measure import Measured
 from benchmarks.harness.run import Engine, faust_states, preload, quix_states, run, siyu_states
 from benchmarks.harness.steps import STEPS
 
@@ -52,7 +51,7 @@ LARGEST = {FAUST: 100_000}
 WARM_UP = 50_000
 
 
-def join(options: argparse.Namespace, kafka_pid: int, cluster: Cluster) -> dict[str, Any]:
+def join(options: argparse.Namespace, cluster: Cluster, broker_pid: int) -> Figures:
     """All rounds of all engines. Raises EngineFailed and WrongOutput."""
     step = STEPS[options.step]
     names = [name for name in ENGINES if name == SIYU or name in options.engines]
@@ -62,25 +61,25 @@ def join(options: argparse.Namespace, kafka_pid: int, cluster: Cluster) -> dict[
     }
     inputs = {count: preload(cluster, data[count]) for count in data}
     checkers = {count: checker(step.name, data[count]) for count in {*counts.values(), options.events}}
-    run(cluster, kafka_pid, ENGINES[SIYU], step, inputs[WARM_UP], None, name="warm-up")
+    run(cluster, broker_pid, ENGINES[SIYU], step, inputs[WARM_UP], None, name="warm-up")
 
     measured: defaultdict[str, list[Measured]] = defaultdict(list)
     checked: dict[str, Checked] = {}
     for number in range(options.rounds):
         for name in names[number % len(names) :] + names[: number % len(names)]:
             count = counts[name]
-            print(f"round {number + 1}: {name}, {count} events", file=sys.stderr)
+            say(f"round {number + 1}: {name}, {count} events")
             figures, outputs = run(
-                cluster, kafka_pid, ENGINES[name], step, inputs[count], checkers[count], name=f"{name}-{number}"
+                cluster, broker_pid, ENGINES[name], step, inputs[count], checkers[count], name=f"{name}-{number}"
             )
             measured[name].append(figures)
             if outputs is not None:
                 checked[name] = outputs
     found = result(options, measured, checked)
     if options.profile:
-        print("the loop's phases", file=sys.stderr)
+        say("the loop's phases")
         profiled, _ = run(
-            cluster, kafka_pid, PHASES, step, inputs[options.events], checkers[options.events], name="phases"
+            cluster, broker_pid, PHASES, step, inputs[options.events], checkers[options.events], name="phases"
         )
         found["phases_us_per_event"] = {
             **profiled.reports[0],
@@ -89,9 +88,7 @@ def join(options: argparse.Namespace, kafka_pid: int, cluster: Cluster) -> dict[
     return found
 
 
-def result(
-    options: argparse.Namespace, measured: dict[str, list[Measured]], checked: dict[str, Checked]
-) -> dict[str, Any]:
+def result(options: argparse.Namespace, measured: dict[str, list[Measured]], checked: dict[str, Checked]) -> Figures:
     def medians(figure: Any, digits: int = 0) -> dict[str, float]:
         return {name: round(statistics.median(map(figure, runs)), digits) for name, runs in measured.items()}
 
@@ -133,7 +130,7 @@ def time_of_the_runtime(runs: Sequence[Measured]) -> dict[str, float]:
     }
 
 
-def table(found: dict[str, Any]) -> str:
+def table(found: Figures) -> str:
     lines = [
         f"step {found['step']}, {found['customers']} customers",
         f"{'':14}{'events':>10}{'events/s':>12}{'per CPU s':>12}{'broker µs':>12}{'peak MB':>10}  guarantee",
@@ -156,7 +153,7 @@ def table(found: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--events", type=int, default=1_000_000, help="events to join (default: %(default)s)")
     parser.add_argument("--customers", type=int, default=200_000, help="drawn from so many (default: %(default)s)")
     parser.add_argument("--step", choices=list(STEPS), default="minimal")
@@ -164,20 +161,8 @@ def main() -> int:
         "--engines", nargs="+", choices=list(ENGINES), default=list(ENGINES), help=f"{SIYU} always runs"
     )
     parser.add_argument("--rounds", type=int, default=3, help="runs of each engine, medians count")
-    parser.add_argument("--seed", type=int, default=1, help="seed of the events (default: %(default)s)")
     parser.add_argument("--profile", action="store_true", help="also where the time goes, phase by phase")
-    parser.add_argument("--json", action="store_true", help="the result as JSON instead of a table")
-    options = parser.parse_args()
-    described = machine()
-    try:
-        with broker() as kafka:
-            assert kafka.pid is not None
-            found = {**join(options, kafka.pid, Cluster(kafka.bootstrap)), "machine": described}
-    except (EngineFailed, WrongOutput) as failed:
-        print(failed, file=sys.stderr)
-        return 1
-    print(json.dumps(found, indent=2, ensure_ascii=False) if options.json else table(found))
-    return 0
+    return show(parser, join, table)
 
 
 if __name__ == "__main__":
