@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaError, Message, Producer
+
+from siyu.ops.scan import ScanError, Scanner
 
 PREFIX = "dlq."
 ORIGIN = "origin.topic"
@@ -78,48 +80,27 @@ class DeadLetter:
 
 def services(bootstrap: str) -> list[str]:
     """Services that have a dead letter topic."""
-    try:
-        topics = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}).list_topics(timeout=10).topics
-    except KafkaException as error:
-        raise DeadLettersError(f"Kafka at {bootstrap} does not answer: {error.args[0]}") from None
-    return sorted(name.removeprefix(PREFIX) for name in topics if name.startswith(PREFIX))
+    with _scanner(bootstrap) as scanner:
+        return sorted(name.removeprefix(PREFIX) for name in scanner.partitions if name.startswith(PREFIX))
 
 
 def read(bootstrap: str, service: str) -> Iterator[DeadLetter]:
     """Every dead letter of a service that is there now, oldest first per partition."""
     topic = PREFIX + service
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": "siyu-dlq-reader",
-            "enable.auto.commit": False,
-            "isolation.level": "read_committed",
-            "auto.offset.reset": "earliest",
-            "enable.partition.eof": True,
-            "log_level": 0,
-        }
-    )
-    try:
-        try:
-            described = consumer.list_topics(topic, timeout=10).topics[topic]
-        except KafkaException as error:
-            raise DeadLettersError(f"Kafka at {bootstrap} does not answer: {error.args[0]}") from None
-        if described.error is not None:
+    with _scanner(bootstrap) as scanner:
+        if not scanner.partitions.get(topic):
             raise DeadLettersError(f"no dead letters are kept for {service}: no topic {topic}")
-        for partition in described.partitions:
-            consumer.assign([TopicPartition(topic, partition, 0)])
-            while True:
-                message = consumer.poll(10.0)
-                if message is None:
-                    raise DeadLettersError(f"{topic} partition {partition} does not answer")
-                failure = message.error()
-                if failure is not None:
-                    if failure.code() == KafkaError._PARTITION_EOF:
-                        break
-                    raise DeadLettersError(f"{topic} partition {partition}: {failure}")
-                yield _letter(message)
-    finally:
-        consumer.close()
+        for message in scanner.read_topic(topic):
+            yield _letter(message)
+
+
+@contextmanager
+def _scanner(bootstrap: str) -> Iterator[Scanner]:
+    try:
+        with Scanner(bootstrap) as scanner:
+            yield scanner
+    except ScanError as error:
+        raise DeadLettersError(str(error)) from None
 
 
 def headers_of(message: Message) -> dict[str, str]:

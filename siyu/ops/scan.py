@@ -50,7 +50,7 @@ class _Span:
 class Scanner:
     """A view of one cluster. Use it as a context manager."""
 
-    def __init__(self, bootstrap: str, progress: Progress) -> None:
+    def __init__(self, bootstrap: str, progress: Progress = lambda *_: None) -> None:
         """Raises ScanError when the cluster does not answer."""
         common: dict[str, Any] = {"bootstrap.servers": bootstrap, "log_level": 0}
         self._bootstrap = bootstrap
@@ -110,6 +110,11 @@ class Scanner:
         with self._explained(what):
             _, end = self.bounds([place])[place]
             yield from self._messages(what, {place: _Span(offset, end)})
+
+    def read_topic(self, topic: str) -> Iterator[Message]:
+        """Every committed record there is of a topic, one partition after the other. Raises ScanError."""
+        for number in range(self.partitions[topic]):
+            yield from self.read_from(f"{topic} partition {number}", (topic, number), 0)
 
     def leave(self, place: Place) -> None:
         """Reads no more of a partition."""

@@ -72,6 +72,27 @@ def test_a_dead_letter_is_listed_and_goes_back_to_its_origin_with_its_attempt(ka
         list(dlq.read(kafka.bootstrap, "nobody"))
 
 
+def test_only_committed_dead_letters_are_read_and_an_open_transaction_does_not_hold_them_back(
+    kafka, topic_factory, unique_name
+) -> None:
+    service = topic_factory("dlq.s").removeprefix(dlq.PREFIX)
+    config = {"bootstrap.servers": kafka.bootstrap, "transactional.id": unique_name("letters")}
+    producer = Producer(config)
+    producer.init_transactions(30)
+    for key, end in (
+        (b"committed", producer.commit_transaction),
+        (b"aborted", producer.abort_transaction),
+        (b"open", producer.flush),
+    ):
+        producer.begin_transaction()
+        for partition in range(4):
+            producer.produce(dlq.PREFIX + service, key=key, value=b"", partition=partition)
+        end(30)
+    letters = [(letter.partition, letter.key) for letter in dlq.read(kafka.bootstrap, service)]
+    producer.abort_transaction(30)
+    assert letters == [(partition, b"committed") for partition in range(4)]
+
+
 def _all(bootstrap: str, topic: str) -> list[tuple[bytes, bytes, bytes]]:
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": uuid.uuid4().hex, "enable.auto.commit": False})
     found = []
