@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from prometheus_client import CollectorRegistry
+
 from services.journey.domain import CHANGES_WITHOUT_EFFECT, Customer, apply
 from services.journey.metrics import JourneyMetrics, Result
 from services.journey.settings import Settings
@@ -16,14 +18,14 @@ CONTACT_EVENTS, PAYMENT_EVENTS = "contact.events", "payment.events"
 RELATIONSHIP_FACTS, ORDER_FACTS, STAFF_DELTAS = "relationship.facts", "order.facts", "staff.deltas"
 
 
-def processor(metrics: JourneyMetrics, *, log_events: bool) -> Processor[Customer]:
+def processor(settings: Settings, registry: CollectorRegistry) -> Processor[Customer]:
     """What the runtime runs."""
     return Processor(
         name=NAME,
         inputs=(CONTACT_EVENTS, PAYMENT_EVENTS),
         outputs=frozenset({RELATIONSHIP_FACTS, ORDER_FACTS, STAFF_DELTAS}),
         codec=codec(),
-        step=build_step(metrics, log_events=log_events),
+        step=build_step(JourneyMetrics(registry), log_events=settings.log_events),
         state_type=Customer,
         state_version=1,
         dead_letters="dlq.journey",
@@ -82,4 +84,4 @@ def key_of(event: ContactEvent | PaymentEvent) -> str:
 
 def run(settings: Settings) -> int:
     """Runs until SIGTERM or SIGINT; the exit code of the process."""
-    return run_processor(settings, lambda registry: processor(JourneyMetrics(registry), log_events=settings.log_events))
+    return run_processor(settings, processor)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from prometheus_client import CollectorRegistry
+
 from services.performance.domain import StaffMember, apply
 from services.performance.settings import Settings
 from siyu.events import StaffDelta, codec
@@ -14,14 +16,14 @@ NAME = "performance"
 STAFF_DELTAS, SNAPSHOTS = "staff.deltas", "performance.snapshots"
 
 
-def processor(*, log_events: bool) -> Processor[StaffMember]:
+def processor(settings: Settings, registry: CollectorRegistry) -> Processor[StaffMember]:
     """What the runtime runs."""
     return Processor(
         name=NAME,
         inputs=(STAFF_DELTAS,),
         outputs=frozenset({SNAPSHOTS}),
         codec=codec(),
-        step=build_step(log_events=log_events),
+        step=build_step(log_events=settings.log_events),
         state_type=StaffMember,
         state_version=1,
         dead_letters="dlq.performance",
@@ -57,4 +59,4 @@ def build_step(*, log_events: bool) -> Step[StaffMember]:
 
 def run(settings: Settings) -> int:
     """Runs until SIGTERM or SIGINT; the exit code of the process."""
-    return run_processor(settings, lambda _: processor(log_events=settings.log_events))
+    return run_processor(settings, processor)

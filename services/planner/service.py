@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from prometheus_client import CollectorRegistry
+
 from services.planner.domain import CustomerPlan, plan
 from services.planner.metrics import PlannerMetrics, Result
 from services.planner.rules import RuleError, WelcomeRule, load_welcome_rule
@@ -17,14 +19,15 @@ CONTACT_EVENTS = "contact.events"
 ACTIONS_WELCOME = "actions.welcome"
 
 
-def processor(rule: WelcomeRule, metrics: PlannerMetrics, *, log_events: bool) -> Processor[CustomerPlan]:
-    """What the runtime runs."""
+def processor(settings: Settings, registry: CollectorRegistry) -> Processor[CustomerPlan]:
+    """What the runtime runs. Raises RuleError."""
+    rule = load_welcome_rule(schemas_dir() / "rules" / "welcome.yaml")
     return Processor(
         name=NAME,
         inputs=(CONTACT_EVENTS,),
         outputs=frozenset({ACTIONS_WELCOME}),
         codec=codec(),
-        step=build_step(rule, metrics, log_events=log_events),
+        step=build_step(rule, PlannerMetrics(registry), log_events=settings.log_events),
         state_type=CustomerPlan,
         state_version=1,
         dead_letters="dlq.planner",
@@ -70,15 +73,9 @@ def build_step(rule: WelcomeRule, metrics: PlannerMetrics, *, log_events: bool) 
 def run(settings: Settings) -> int:
     """Runs until SIGTERM or SIGINT; the exit code of the process."""
     try:
-        rule = load_welcome_rule(schemas_dir() / "rules" / "welcome.yaml")
+        # Small batches: a welcome code lives 20 s, and a person is waiting.
+        return run_processor(settings, processor, batch_records=1_000, batch_ms=50)
     except RuleError as error:
         configure_logging(NAME, settings.log_level)
         get_logger().error("rule_refused", error=type(error).__name__, error_detail=str(error))
         return NEEDS_A_PERSON
-    return run_processor(
-        settings,
-        lambda registry: processor(rule, PlannerMetrics(registry), log_events=settings.log_events),
-        # Small batches: a welcome code lives 20 s, and a person is waiting.
-        batch_records=1_000,
-        batch_ms=50,
-    )

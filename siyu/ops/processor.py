@@ -16,21 +16,25 @@ from siyu.ops.workers.worker import this_worker
 from siyu.stream import Processor, Runtime, StreamError, StreamSettings
 
 S = TypeVar("S", bound=msgspec.Struct)
+T = TypeVar("T", bound=ProcessorSettings)
 NEEDS_A_PERSON = 78
 """EX_CONFIG: restarting changes nothing."""
 
 
 def run_processor(
-    settings: ProcessorSettings,
-    processor: Callable[[CollectorRegistry], Processor[S]],
+    settings: T,
+    processor: Callable[[T, CollectorRegistry], Processor[S]],
     *,
     batch_records: int = 5_000,
     batch_ms: int = 100,
 ) -> int:
-    """Runs until SIGTERM or SIGINT; returns the exit code: 0 on a signal, 75 fenced, 78 needs a person, else 1."""
+    """Runs until SIGTERM or SIGINT; returns the exit code: 0 on a signal, 75 fenced, 78 needs a person, else 1.
+
+    What ``processor`` raises, this raises.
+    """
     stop = stop_event()
     registry = CollectorRegistry()
-    built = processor(registry)
+    built = processor(settings, registry)
     configure_logging(built.name, settings.log_level)
     log = get_logger()
     runtime = Runtime(

@@ -20,7 +20,6 @@ from confluent_kafka.cimpl import murmur2
 from prometheus_client import CollectorRegistry
 from rocksdict import AccessType, Options, Rdict
 
-from siyu.events import schemas_dir
 from siyu.events.business_time import iso_utc
 from siyu.ops.scan import Progress, ScanError, Scanner
 from siyu.stream import Processor, StreamError
@@ -58,16 +57,8 @@ class KeyState:
 def processor_of(service: str) -> Processor[Any]:
     """The processor as its service builds it; it is not run, and what it would count goes nowhere."""
     built: Any = importlib.import_module(f"services.{service}.service")
-    registry = CollectorRegistry()
-    processor: Processor[Any]
-    match service:
-        case "journey":
-            processor = built.processor(built.JourneyMetrics(registry), log_events=False)
-        case "planner":
-            rule = built.load_welcome_rule(schemas_dir() / "rules" / "welcome.yaml")
-            processor = built.processor(rule, built.PlannerMetrics(registry), log_events=False)
-        case _:
-            processor = built.processor(log_events=False)
+    # The defaults: whatever the environment says about running it does not concern who only looks.
+    processor: Processor[Any] = built.processor(built.Settings.model_construct(), CollectorRegistry())
     return processor
 
 

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from services.journey.metrics import JourneyMetrics
 from services.journey.service import build_step, key_of, processor
+from services.journey.settings import Settings
 from siyu.events import ContactEvent, PaymentEvent, RelationshipFact, schemas_dir
 from siyu.ops.logging import configure_logging
 from siyu.ops.topics import load_topics
@@ -72,9 +73,7 @@ def test_facts_go_by_customer_and_deltas_by_staff_member() -> None:
         ("staff.deltas", "ww1|"),
         ("staff.deltas", "ww1|staff-zhang"),
     ]
-    assert {topic for topic, _, _ in ctx.emitted} == processor(
-        JourneyMetrics(CollectorRegistry()), log_events=False
-    ).outputs
+    assert {topic for topic, _, _ in ctx.emitted} == processor(Settings(), CollectorRegistry()).outputs
     assert step("ww1|wm-li", record(ADD), state, ctx) is state
     assert registry.get_sample_value("siyu_journey_events_total", {"change": "add", "result": "duplicate"}) == 1
 
@@ -120,5 +119,5 @@ def test_a_log_line_follows_the_event_and_names_nobody(capsys: pytest.CaptureFix
 
 def test_its_topics_are_declared() -> None:
     declared = load_topics(schemas_dir() / "topics.yaml", "local")
-    p = processor(JourneyMetrics(CollectorRegistry()), log_events=False)
+    p = processor(Settings(), CollectorRegistry())
     assert {*p.inputs, *p.outputs, p.changelog, p.dead_letters} <= declared.keys()

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from prometheus_client import CollectorRegistry
 
 from services.performance.service import build_step, processor
+from services.performance.settings import Settings
 from siyu.events import StaffDelta, schemas_dir
 from siyu.ops.logging import configure_logging
 from siyu.ops.topics import load_topics
@@ -63,5 +65,5 @@ def test_a_record_under_a_foreign_key_or_of_another_kind_is_refused(value: objec
 
 def test_its_topics_are_declared() -> None:
     declared = load_topics(schemas_dir() / "topics.yaml", "local")
-    p = processor(log_events=False)
+    p = processor(Settings(), CollectorRegistry())
     assert {*p.inputs, *p.outputs, p.changelog, p.dead_letters} <= declared.keys()
