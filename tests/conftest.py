@@ -3,6 +3,7 @@
 Names and ports are never shared: tests of several sessions may run on one machine at the same time.
 """
 
+import logging
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -27,8 +28,11 @@ KEPT_LOGS = pytest.StashKey[list[Path]]()
 @pytest.fixture(autouse=True)
 def _logs_of_one_test() -> Iterator[None]:
     """A test that sets up logging binds it to its own captured output, which is gone afterwards."""
+    root = logging.getLogger()
+    handlers = list(root.handlers)
     yield
     structlog.reset_defaults()
+    root.handlers[:] = handlers
 
 
 @pytest.fixture(scope="session")

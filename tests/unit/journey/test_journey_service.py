@@ -1,12 +1,9 @@
 """The step sends every output where it belongs, refuses what is not its own, and logs no one's name."""
 
 import json
-import logging
-from collections.abc import Iterator
 
 import msgspec
 import pytest
-import structlog
 from prometheus_client import CollectorRegistry
 
 from services.journey.metrics import JourneyMetrics
@@ -44,15 +41,6 @@ PAID = PaymentEvent(
     payment_type=1,
     personal=b"{}",
 )
-
-
-@pytest.fixture
-def logging_restored() -> Iterator[None]:
-    """The next test gets the defaults back."""
-    handlers = list(logging.getLogger().handlers)
-    yield
-    structlog.reset_defaults()
-    logging.getLogger().handlers[:] = handlers
 
 
 def record(value: object, offset: int = 0) -> Record:
@@ -101,7 +89,6 @@ def test_a_payment_of_nobody_known_travels_under_its_order() -> None:
     assert key_of(unknown) == "ww1|~o1"
 
 
-@pytest.mark.usefixtures("logging_restored")
 def test_a_log_line_follows_the_event_and_names_nobody(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("journey")
     step = build_step(JourneyMetrics(CollectorRegistry()), log_events=True)

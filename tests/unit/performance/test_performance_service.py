@@ -1,11 +1,8 @@
 """The step sends the day under the staff member's key, refuses what is not its own, and logs no one's name."""
 
 import json
-import logging
-from collections.abc import Iterator
 
 import pytest
-import structlog
 from prometheus_client import CollectorRegistry
 
 from services.performance.service import build_step, processor
@@ -26,20 +23,10 @@ DELTA = StaffDelta(
 )
 
 
-@pytest.fixture
-def logging_restored() -> Iterator[None]:
-    """The next test gets the defaults back."""
-    handlers = list(logging.getLogger().handlers)
-    yield
-    structlog.reset_defaults()
-    logging.getLogger().handlers[:] = handlers
-
-
 def record(value: object) -> Record:
     return Record("staff.deltas", 2, 7, 1_767_240_002_000, "", value)
 
 
-@pytest.mark.usefixtures("logging_restored")
 def test_a_delta_becomes_the_day_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("performance")
     step, ctx = build_step(log_events=True), Context()
