@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import lone_partition
 import msgspec
 from confluent_kafka import Message
+from lone_partition import commit, message, processor
 
-from siyu.stream import Context, Processor, Record, StreamSettings, Timer
+from siyu.stream import Context, Record, Timer
 from siyu.stream.partition import Partition
-from siyu.stream.state import StateCodec
-from siyu.stream.store import StateStore
 from siyu.stream.tables import GlobalTable
 
 
@@ -17,37 +17,9 @@ class Kept(msgspec.Struct, frozen=True):
     fired: list[Any]
 
 
-def partition(
-    path: Path, step: Any, on_timer: Any = None, cache_bytes: int = 100_000, **settings: Any
-) -> Partition[Kept]:
-    processor = Processor(
-        name="kept",
-        inputs=("in",),
-        outputs=frozenset({"out"}),
-        codec=msgspec.json,
-        step=step,
-        on_timer=on_timer,
-        state_type=Kept,
-        state_version=1,
-        dead_letters="dlq.kept",
-        globals=("rules",),
-    )
-    options = StreamSettings(bootstrap="", state_dir=path, **settings)
-    return Partition(0, processor, options, StateCodec(processor), StateStore(path), cache_bytes)
-
-
-def message(offset: int, value: Any, key: bytes = b"k", stamp: int = 0) -> Message:
-    return Message(
-        topic="in", partition=0, offset=offset, key=key, value=msgspec.json.encode(value), timestamp=(1, stamp)
-    )
-
-
-def commit(one: Partition[Kept], position: int) -> None:
-    records = one.changelog_records()
-    if records:
-        records[-1]["callback"](None, Message(topic="c", partition=0, offset=position - 1))
-    one.committed()
-    one.write_back(now=True)
+def partition(path: Path, step: Any, on_timer: Any = None, **settings: Any) -> Partition[Kept]:
+    lone = processor(Kept, step, on_timer=on_timer, globals=("rules",))
+    return lone_partition.partition(path, lone, **settings)
 
 
 def set_timer(key: str, record: Record, state: Kept | None, ctx: Context) -> Kept:
@@ -91,7 +63,7 @@ def test_a_timer_that_a_timer_sets_fires_in_its_turn(tmp_path: Path) -> None:
 
     one = partition(tmp_path, set_timer, on_timer)
     one.process([message(0, 100, b"a", stamp=1), message(1, 115, b"b", stamp=1)])
-    commit(one, 1)
+    commit(one)
     one.process([message(2, 0, b"c", stamp=200)])
     assert fired == [(100, "a", 100), (110, "a", 110), (115, "b", 115), (120, "a", 120), (130, "a", 130)]
 
@@ -113,7 +85,7 @@ def test_a_timer_that_is_no_integer_is_a_dead_letter_not_a_poisoned_changelog(tm
     one = partition(tmp_path, set_timer, lambda key, timer, state, ctx: state)
     batch = one.process([message(0, 100.5, stamp=1)])
     assert [dead.stage for dead in batch.dead] == ["step"]
-    commit(one, 1)
+    commit(one)
 
 
 def test_records_wait_behind_a_timer_due_in_the_same_millisecond(tmp_path: Path) -> None:
@@ -132,7 +104,7 @@ def test_records_wait_behind_a_timer_due_in_the_same_millisecond(tmp_path: Path)
     waiting = [message(0, 50, b"a", stamp=1), message(1, 50, b"b", stamp=1), message(2, 0, b"c", stamp=50)]
     while waiting:
         one.process(waiting)
-        commit(one, 2)
+        commit(one)
         waiting = one.backlog
     assert order == [0, 1, "a", "b", 2]
 
@@ -154,7 +126,7 @@ def test_the_outcome_does_not_depend_on_where_a_batch_ends(tmp_path: Path) -> No
         one = partition(path, step, on_timer)
         for batch in batches:
             one.process(batch)
-            commit(one, 1)
+            commit(one)
         return order
 
     first, second = message(0, 50, stamp=100), message(1, 0, stamp=100)
@@ -165,12 +137,12 @@ def test_records_behind_many_timers_do_not_become_one_huge_batch(tmp_path: Path)
     """As the loop does it: every turn fetches another batch's worth while the timers go on."""
     one = partition(tmp_path, set_timer, lambda key, timer, state, ctx: state, batch_records=10)
     one.process([message(n, 50, b"k%d" % n, stamp=1) for n in range(100)])
-    commit(one, 1)
+    commit(one)
     offset, sizes = 100, []
     waiting = [message(offset, 0, b"x", stamp=100)]
     while waiting:
         sizes.append(one.process(waiting).records)
-        commit(one, 2)
+        commit(one)
         waiting = one.backlog
         if len(sizes) < 10:
             fetched = [message(offset + 1 + n, 0, b"x%d" % (offset + n), stamp=100) for n in range(10)]

@@ -1,17 +1,18 @@
 """Steps over one partition: what they see, what is kept when they fail, and that the cache changes nothing."""
 
 from pathlib import Path
+from typing import Any
 
+import lone_partition
 import msgspec
 import pytest
-from confluent_kafka import Message
 from hypothesis import given
 from hypothesis import strategies as st
+from lone_partition import commit, message, processor
 
-from siyu.stream import Context, Processor, Record, StreamSettings
+from siyu.stream import Context, Record
 from siyu.stream.partition import HotStates, Partition
 from siyu.stream.state import StateCodec
-from siyu.stream.store import StateStore
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -31,34 +32,8 @@ def append(key: str, record: Record, state: Seen | None, ctx: Context) -> Seen |
     return Seen([*(state.values if state else []), value])
 
 
-def partition(path: Path, cache_bytes: int = 100_000, **settings: object) -> Partition[Seen]:
-    processor = Processor(
-        name="seen",
-        inputs=("in",),
-        outputs=frozenset({"out"}),
-        codec=msgspec.json,
-        step=append,
-        state_type=Seen,
-        state_version=1,
-        dead_letters="dlq.seen",
-    )
-    options = StreamSettings(bootstrap="", state_dir=path, **settings)  # type: ignore[arg-type]
-    return Partition(0, processor, options, StateCodec(processor), StateStore(path), cache_bytes)
-
-
-def message(offset: int, value: int | bytes, key: bytes | None = b"k", stamp: int = 0) -> Message:
-    data = value if isinstance(value, bytes) else msgspec.json.encode(value)
-    return Message(topic="in", partition=0, offset=offset, key=key, value=data, timestamp=(1, stamp))
-
-
-def commit(one: Partition[Seen], position: int, *, write: bool = True) -> dict[bytes, bytes | None]:
-    """What the runtime does after a commit, with the broker's answer for the last changelog record."""
-    records = one.changelog_records()
-    if records:
-        records[-1]["callback"](None, Message(topic="c", partition=0, offset=position - 1))
-    one.committed()
-    one.write_back(now=write)
-    return {record["key"]: record["value"] for record in records}
+def partition(path: Path, cache_bytes: int = 100_000, **settings: Any) -> Partition[Seen]:
+    return lone_partition.partition(path, processor(Seen, append), cache_bytes=cache_bytes, **settings)
 
 
 def test_states_and_outputs_follow_the_records(tmp_path: Path) -> None:
@@ -70,7 +45,7 @@ def test_states_and_outputs_follow_the_records(tmp_path: Path) -> None:
     changelog = commit(one, 100)
     assert list(changelog) == [b"k", b"other"]  # one record a key and batch
     assert one.store.get_many([b"k"]) == [changelog[b"k"]]
-    assert one.store.position == 100
+    assert one.store.position == 102
 
 
 def test_failed_step_leaves_state_and_outputs_alone(tmp_path: Path) -> None:
@@ -78,17 +53,17 @@ def test_failed_step_leaves_state_and_outputs_alone(tmp_path: Path) -> None:
     batch = one.process([message(0, 2), message(1, -1), message(2, b"no json"), message(3, 3)])
     assert len(batch.outputs["out"]) == 2
     assert [dead.stage for dead in batch.dead] == ["step", "decode"]
-    assert StateCodec[Seen].decode(one._states, commit(one, 1)[b"k"] or b"")[0] == Seen([2, 3])
+    assert StateCodec[Seen].decode(one._states, commit(one)[b"k"] or b"")[0] == Seen([2, 3])
 
 
 def test_unchanged_state_writes_nothing_and_none_deletes(tmp_path: Path) -> None:
     one = partition(tmp_path)
     one.process([message(0, 2)])
-    commit(one, 1)
+    commit(one)
     one.process([message(1, 1), message(2, 1, b"unknown")])
-    assert commit(one, 1) == {}
+    assert commit(one) == {}
     one.process([message(3, 0), message(4, 0, b"unknown")])
-    assert commit(one, 2) == {b"k": None}
+    assert commit(one) == {b"k": None}
     assert one.store.is_empty()
 
 
@@ -113,7 +88,7 @@ def test_past_the_limit_nothing_more_is_consumed(tmp_path: Path) -> None:
 def test_reserved_and_missing_keys_are_dead_letters(tmp_path: Path) -> None:
     one = partition(tmp_path)
     one.process([message(0, 2)])
-    commit(one, 50)
+    commit(one, 49)
     batch = one.process([message(1, 2, None), message(2, 2, b"\xffposition")])
     assert len(batch.dead) == 2
     assert one.store.position == 50
@@ -139,7 +114,7 @@ def test_cache_and_batching_change_no_result(
     for batch, write in zip(batches, written, strict=False):
         one.process([message(offset + i, value, key) for i, (key, value) in enumerate(batch)])
         offset += len(batch)
-        commit(one, offset + 1, write=write)
+        commit(one, offset, write=write)
         for key, value in batch:
             if value == 0:
                 expected.pop(key, None)

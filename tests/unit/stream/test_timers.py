@@ -12,9 +12,10 @@ import pytest
 from confluent_kafka import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lone_partition import commit, message, partition, processor
 
-from siyu.stream import Context, Processor, Record, StreamSettings, Timer, timers
-from siyu.stream.partition import Batch, Partition
+from siyu.stream import Context, Record, Timer, timers
+from siyu.stream.partition import Batch
 from siyu.stream.state import StateCodec
 from siyu.stream.store import StateStore
 
@@ -44,17 +45,7 @@ def on_timer(key: str, timer: Timer, state: Kept, ctx: Context) -> Kept | None:
     return None if timer.name == "last" else state
 
 
-PROCESSOR = Processor(
-    name="kept",
-    inputs=("in",),
-    outputs=frozenset({"out"}),
-    codec=msgspec.json,
-    step=step,
-    on_timer=on_timer,
-    state_type=Kept,
-    state_version=1,
-    dead_letters="dlq.kept",
-)
+PROCESSOR = processor(Kept, step, on_timer=on_timer)
 
 
 class Member:
@@ -62,7 +53,7 @@ class Member:
 
     def __init__(self, path: Path, batch_records: int = 5_000) -> None:
         self._path = path
-        self._settings = StreamSettings(bootstrap="", state_dir=path, batch_records=batch_records)
+        self._batch_records = batch_records
         self._changelog: list[tuple[bytes, bytes | None]] = []
         self._stream_time = 0
         self.fired: list[Any] = []
@@ -73,7 +64,7 @@ class Member:
         store = StateStore(self._path)
         if store.position < len(self._changelog):
             store.write(self._changelog[store.position :], len(self._changelog), 0)
-        self.partition = Partition(0, PROCESSOR, self._settings, StateCodec(PROCESSOR), store, 100_000)
+        self.partition = partition(self._path, PROCESSOR, store, batch_records=self._batch_records)
         self.partition.stream_time = self._stream_time
 
     def process(self, messages: list[Message], *, write: bool = True, tick_ms: int = 0) -> None:
@@ -85,13 +76,7 @@ class Member:
                 break
 
     def _commit(self, batch: Batch, write: bool) -> None:
-        records = self.partition.changelog_records()
-        self._changelog += [(record["key"], record["value"]) for record in records]
-        if records:
-            landed = Message(topic="c", partition=0, offset=len(self._changelog) - 1)
-            records[-1]["callback"](None, landed)
-        self.partition.committed()
-        self.partition.write_back(now=write)
+        self._changelog += commit(self.partition, len(self._changelog), write=write).items()
         self._stream_time = self.partition.stream_time
         self.fired += [msgspec.json.decode(out["value"] or b"") for out in batch.outputs.get("out", [])]
         assert not batch.dead
@@ -162,10 +147,7 @@ RECORD = st.tuples(
 
 
 def messages(records: list[tuple[bytes, int, list[Any]]]) -> list[Message]:
-    return [
-        Message(topic="in", partition=0, offset=n, key=key, value=msgspec.json.encode(value), timestamp=(1, stamp))
-        for n, (key, stamp, value) in enumerate(records)
-    ]
+    return [message(n, value, key, stamp) for n, (key, stamp, value) in enumerate(records)]
 
 
 @pytest.fixture(scope="module", params=[1, 3, 10_000])
