@@ -31,7 +31,7 @@ PHASES = {
     "step": ("step",),
     "state encode": ("state encode",),
     "output encode": ("output encode",),
-    "loop": ("process",),
+    "loop": ("read", "process"),
     "produce": ("produce",),
     "commit": ("flush", "offsets", "commit"),
     "disk write": ("disk write",),

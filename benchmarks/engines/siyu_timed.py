@@ -29,6 +29,7 @@ WHOLE: dict[tuple[Any, str], str] = {
     (Runtime, "_write_back"): "disk write",
 }
 BATCH: dict[tuple[Any, str], str] = {
+    (Partition, "read"): "read",
     (Partition, "process"): "process",
     (Partition, "_load"): "state read",
     (Runtime, "_produce"): "produce",
@@ -38,8 +39,9 @@ BATCH: dict[tuple[Any, str], str] = {
 }
 RECORD = ("decode", "step", "state encode", "output encode")
 INSIDE = {
-    "process": ("state read", *RECORD),
-    "transaction": ("process", "produce", "flush", "offsets", "commit"),
+    "read": ("decode", "state read"),
+    "process": ("step", "state encode", "output encode"),
+    "transaction": ("read", "process", "produce"),
 }
 """What a part contains: the rest of *process* is the loop over the records, that of *transaction* the bookkeeping."""
 _INTERRUPTED_S = 0.001

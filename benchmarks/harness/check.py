@@ -17,7 +17,15 @@ from typing import Any, NamedTuple
 import msgspec
 
 from benchmarks.harness.events import Data
-from benchmarks.harness.steps import CREDITED, ORDER_FACTS, RELATIONSHIP_FACTS, STAFF_DELTAS, STEPS
+from benchmarks.harness.steps import (
+    CREDITED,
+    ORDER_FACTS,
+    RELATIONSHIP_FACTS,
+    STAFF_DELTAS,
+    STEPS,
+    Credited,
+    decode_credited,
+)
 from services.journey.domain import Customer
 from siyu.events import ContactEvent, OrderFact, RelationshipFact, StaffDelta, codec
 
@@ -41,29 +49,30 @@ class Checked(NamedTuple):
 class _Minimal:
     def __init__(self, data: Data) -> None:
         self._staff: defaultdict[str, list[str]] = defaultdict(list)
-        self._payments: defaultdict[str, list[str]] = defaultdict(list)
+        self._payments: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
         for _, key, event in data.events():
             if isinstance(event, ContactEvent):
                 self._staff[key].append(event.staff_id)
             else:
-                self._payments[key].append(event.event_id)
+                self._payments[key].append((event.order_id, event.amount_fen * (1 if event.change == "paid" else -1)))
 
     def check(self, read: Read, states: States) -> Checked:
-        credited: defaultdict[str, list[StaffDelta]] = defaultdict(list)
+        credited: defaultdict[str, list[Credited]] = defaultdict(list)
         for key, value in read(CREDITED):
-            credited[key.decode()].append(codec().decode_as(StaffDelta, value))
+            credited[key.decode()].append(decode_credited(value or b""))
         problems = _Problems()
         problems.count(
             "customers whose payments did not leave exactly once and in order",
             _differing(
-                {key: [delta.caused_by for delta in deltas] for key, deltas in credited.items()}, self._payments
+                {key: [(one.order_id, one.amount_fen) for one in found] for key, found in credited.items()},
+                self._payments,
             ),
         )
         problems.count(
             "customers whose credited staff no interleaving explains",
             sum(
-                not _explained([delta.staff_id for delta in deltas], self._staff.get(key, []))
-                for key, deltas in credited.items()
+                not _explained([one.staff_id for one in found], self._staff.get(key, []))
+                for key, found in credited.items()
             ),
         )
         last = {key: staff[-1] for key, staff in self._staff.items()}
@@ -72,7 +81,7 @@ class _Minimal:
             _differing({key: state.staff_id for key, state in states.items()}, last),
         )
         outputs = sum(map(len, credited.values()))
-        matched = sum(delta.staff_id != "" for deltas in credited.values() for delta in deltas)
+        matched = sum(one.staff_id != "" for found in credited.values() for one in found)
         problems.count("no payment met a contact event: take more events", int(not matched))
         problems.raise_any()
         return Checked(outputs, matched / outputs)

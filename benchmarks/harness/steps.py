@@ -1,26 +1,23 @@
 """The pure steps every engine runs: state and event in, new state and outputs out, the same function object for all.
 
-*minimal*: a customer's last staff member is the state; each payment or refund leaves as a small record credited to that
-staff member. *journey*: the real join of ``services/journey``, with its real facts and deltas.
+*minimal*: a customer's last staff member is the state; each payment or refund leaves as a small record with that staff
+member. *journey*: the real join of ``services/journey``, with its real facts and deltas.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
 
 from benchmarks.harness.events import Event
 from services.journey.domain import Customer, apply
-from siyu.events import ContactEvent, OrderFact, RelationshipFact, StaffDelta
-from siyu.events.business_time import business_day
+from siyu.events import ContactEvent, OrderFact, RelationshipFact, avro, codec
 from siyu.events.ids import staff_key
 
 CREDITED = "credited"
 RELATIONSHIP_FACTS, ORDER_FACTS, STAFF_DELTAS = "relationship.facts", "order.facts", "staff.deltas"
-_HOUR_MS = 3_600_000
 
 Emitted = tuple[str, str, Any]
 """(topic, key, value)"""
@@ -36,6 +33,8 @@ class Step(NamedTuple):
     outputs: tuple[str, ...]
     build: Callable[[Mapping[str, str]], StepFunction]
     """Name of an output → topic."""
+    encode: Callable[[Any], bytes]
+    """An output as Avro."""
 
 
 class LastStaff(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -44,9 +43,29 @@ class LastStaff(msgspec.Struct, frozen=True, array_like=True, gc=False):
     staff_id: str
 
 
-@lru_cache(maxsize=10_000)
-def _day(hour: int) -> str:
-    return business_day(hour * _HOUR_MS)
+class Credited(msgspec.Struct, frozen=True, gc=False):
+    """Output of *minimal*."""
+
+    order_id: str
+    staff_id: str
+    """Empty for a customer nobody has met yet."""
+    amount_fen: int
+    """Negative for a refund."""
+
+
+_CREDITED = {
+    "type": "record",
+    "name": "Credited",
+    "fields": [
+        {"name": "order_id", "type": "string"},
+        {"name": "staff_id", "type": "string"},
+        {"name": "amount_fen", "type": "long"},
+    ],
+}
+_HEADER = b"\x00\x00\x00\xff\xff"
+"""An id that no schema of the product has."""
+_encode_credited = avro.writer(_CREDITED, _HEADER)
+decode_credited: Callable[[bytes], Credited] = avro.reader(_CREDITED, _CREDITED, len(_HEADER), Credited)
 
 
 def _minimal(topics: Mapping[str, str]) -> StepFunction:
@@ -57,16 +76,8 @@ def _minimal(topics: Mapping[str, str]) -> StepFunction:
             if state is not None and state.staff_id == event.staff_id:
                 return state, ()
             return LastStaff(event.staff_id), ()
-        delta = StaffDelta(
-            corp_id=event.corp_id,
-            staff_id="" if state is None else state.staff_id,
-            day=_day(event.event_time_ms // _HOUR_MS),
-            counters={"gross_fen" if event.change == "paid" else "refunded_fen": event.amount_fen},
-            event_time_ms=event.event_time_ms,
-            received_at_ms=event.received_at_ms,
-            caused_by=event.event_id,
-        )
-        return state, ((credited, key, delta),)
+        fen = event.amount_fen if event.change == "paid" else -event.amount_fen
+        return state, ((credited, key, Credited(event.order_id, "" if state is None else state.staff_id, fen)),)
 
     return step
 
@@ -92,7 +103,7 @@ def _journey(topics: Mapping[str, str]) -> StepFunction:
 STEPS: dict[str, Step] = {
     step.name: step
     for step in (
-        Step("minimal", LastStaff, (CREDITED,), _minimal),
-        Step("journey", Customer, (RELATIONSHIP_FACTS, ORDER_FACTS, STAFF_DELTAS), _journey),
+        Step("minimal", LastStaff, (CREDITED,), _minimal, _encode_credited),
+        Step("journey", Customer, (RELATIONSHIP_FACTS, ORDER_FACTS, STAFF_DELTAS), _journey, codec().encode),
     )
 }

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from benchmarks.harness.processes import cpu_seconds
+from benchmarks.harness.steps import STEPS
 from siyu.events import codec
 
 
@@ -72,11 +73,11 @@ class Job(msgspec.Struct):
 
 
 class MarkingCodec:
-    """The events' codec, which marks the first record and from then on is the codec itself."""
+    """The events' codec and the step's outputs', which marks the first record and from then on is the codec itself."""
 
     def __init__(self, job: Job) -> None:
         shared = codec()
-        self.encode = shared.encode
+        self.encode = STEPS[job.step].encode
         self.decode: Callable[[bytes], Any]
 
         def first(data: bytes) -> Any:

@@ -6,17 +6,14 @@ was told of after the transaction that carries the same changes.
 
 from __future__ import annotations
 
-import sys
 import time
-from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any, Final, Generic, TypedDict
 
-import msgspec
 from confluent_kafka import KafkaError, Message
 
+from siyu.stream.cache import HotStates
 from siyu.stream.deadletter import (
     DeadLetterLimit,
     NoKey,
@@ -27,20 +24,10 @@ from siyu.stream.deadletter import (
     timer_headers,
 )
 from siyu.stream.state import StateCodec
-from siyu.stream.store import RESERVED, StateStore
+from siyu.stream.store import StateStore
 from siyu.stream.tables import GlobalTable
 from siyu.stream.timers import DueTimers
 from siyu.stream.types import NO_TIMERS, Context, Processor, Record, S, StreamSettings, Timer
-
-
-class _Absent(Enum):
-    """Not looked up yet; a state of None means looked up and not there."""
-
-    ABSENT = 0
-
-
-_ABSENT: Final = _Absent.ABSENT
-_NOT_THERE: Final = (None, NO_TIMERS)
 
 
 class Produced(TypedDict, total=False):
@@ -61,69 +48,25 @@ class DeadLetter:
     headers: list[tuple[str, bytes]]
 
 
+class Unreadable(Record, frozen=True, gc=False):
+    """Stands for a record that could not be decoded."""
+
+    letter: DeadLetter
+
+
 @dataclass
 class Batch:
     """What the steps over one partition's share of a batch produced."""
 
+    outputs: dict[str, list[Produced]]
+    """Every declared output → its messages, in order."""
+    inputs: dict[str, int] = field(default_factory=dict)
+    """Input topic → records processed."""
     records: int = 0
     timers: int = 0
-    outputs: defaultdict[str, list[Produced]] = field(default_factory=lambda: defaultdict(list))
     beside_globals: list[tuple[str, Produced, bool]] = field(default_factory=list)
     """(topic, message, whether the step looked at a table): all outputs of a processor with globals, in order."""
     dead: list[DeadLetter] = field(default_factory=list)
-
-
-class HotStates(Generic[S]):
-    """Decoded states and timers in two generations that together stay within a budget of bytes.
-
-    What two generations did not touch goes. An LRU order would cost a list operation a record; this costs one
-    dictionary look-up. Sizes are sampled: measuring every state would cost more than decoding it again.
-    """
-
-    def __init__(self, budget_bytes: int) -> None:
-        self.young: dict[bytes, tuple[S | None, Mapping[str, int]]] = {}
-        self._old: dict[bytes, tuple[S | None, Mapping[str, int]]] = {}
-        self._half = budget_bytes / 2
-        self._mean_bytes = 0.0
-
-    def promote(self, keys: Collection[bytes]) -> list[bytes]:
-        """Brings the known ones of ``keys`` into ``young`` and returns the unknown ones."""
-        young, old = self.young, self._old
-        missing = []
-        for key in keys:
-            if key not in young:
-                kept = old.get(key, _ABSENT)
-                if kept is _ABSENT:
-                    missing.append(key)
-                else:
-                    young[key] = kept
-        return missing
-
-    def weigh(self, key: bytes) -> None:
-        """Takes one state into the mean by which the budget is kept."""
-        size = sys.getsizeof(key) + _deep_bytes(self.young[key]) + _ENTRY_BYTES
-        self._mean_bytes += (size - self._mean_bytes) * (0.05 if self._mean_bytes else 1.0)
-
-    def age(self) -> None:
-        """Between batches only: forgets the old generation once the young one is full."""
-        if len(self.young) * self._mean_bytes >= self._half:
-            self._old, self.young = self.young, {}
-
-
-_ENTRY_BYTES = 100
-"""Of a dictionary, for one entry."""
-
-
-def _deep_bytes(value: Any) -> int:
-    """Memory of a value and all it holds."""
-    size = sys.getsizeof(value)
-    if isinstance(value, msgspec.Struct):
-        return size + sum(_deep_bytes(getattr(value, name)) for name in value.__struct_fields__)
-    if isinstance(value, dict):
-        return size + sum(_deep_bytes(k) + _deep_bytes(v) for k, v in value.items())
-    if isinstance(value, list | tuple | set | frozenset):
-        return size + sum(map(_deep_bytes, value))
-    return size
 
 
 def wall_ms() -> int:
@@ -131,6 +74,7 @@ def wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+_NOT_THERE: Final = (None, NO_TIMERS)
 _TIMER_SLICE = 500
 
 
@@ -157,8 +101,9 @@ class Partition(Generic[S]):
         """Why this partition consumes nothing more, until a restart."""
         self.cache_hits = 0
         self.cache_misses = 0
-        self.backlog: list[Message] = []
-        """Fetched, but behind more timers than one batch takes."""
+        self._inbox: list[Message] = []
+        self._read: list[tuple[bytes, Record, Message]] = []
+        """Decoded, their states in memory."""
         self._processor = processor
         self._settings = settings
         self._states = states
@@ -176,68 +121,120 @@ class Partition(Generic[S]):
         self._committed_end = 0
         self._written_at = time.monotonic()
 
+    # -- records --------------------------------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> int:
+        """Records that were fetched and are not processed."""
+        return len(self._inbox) + len(self._read)
+
+    def take(self, message: Message) -> None:
+        """A fetched record, in order."""
+        if self.halted is None:
+            self._inbox.append(message)
+
+    def read(self, count: int) -> None:
+        """Decodes up to ``count`` records in advance and has their states in memory; changes nothing else."""
+        count -= len(self._read)
+        if count <= 0 or not self._inbox:
+            return
+        messages, self._inbox = self._inbox[:count], self._inbox[count:]
+        decode, number, read, hot = self._processor.codec.decode, self.number, self._read, self._hot.young
+        cold = set()
+        for message in messages:
+            topic, offset, stamp = message.topic(), message.offset(), message.timestamp()[1]
+            assert topic is not None
+            assert offset is not None
+            raw_key, raw_value = message.key(), message.value()
+            try:
+                if raw_key is None:
+                    raise NoKey
+                # An input's tombstone is a record with no object in it; the step decides what that means.
+                value = None if raw_value is None else decode(raw_value)
+                record = Record(topic, number, offset, stamp, raw_key.decode(), value)
+            except Exception as error:  # the rim of the codec: a dead letter when its turn comes
+                letter = self._letter(message, "decode", error)
+                read.append((b"", Unreadable(topic, number, offset, stamp, "", None, letter), message))
+                continue
+            if raw_key not in hot:
+                cold.add(raw_key)
+            read.append((raw_key, record, message))
+        self.cache_hits += len(messages) - len(cold)
+        self._load(cold)
+
+    def _letter(self, message: Message, stage: str, error: Exception) -> DeadLetter:
+        return DeadLetter(message.key(), message.value(), stage, headers(message, stage, error, self._processor.name))
+
     # -- steps ----------------------------------------------------------------------------------------------------
 
-    def process(
-        self, messages: list[Message], tables: Mapping[str, GlobalTable] | None = None, tick_ms: int = 0
-    ) -> Batch:
-        """Runs the steps over the records, and due timers before the record that makes them due.
+    def process(self, count: int, tables: Mapping[str, GlobalTable] | None = None, tick_ms: int = 0) -> Batch:
+        """Runs the steps over up to ``count`` records, and due timers before the record that makes them due.
 
         ``tick_ms``: timers due then fire although no record says so. When the dead-letter limit is passed, ``halted``
         says why, and the record that passed it and those after it are not processed.
         """
-        batch = Batch()
-        todo = messages[: self._settings.batch_records]
-        self._load({k for m in todo if (k := m.key()) is not None and k[:1] != RESERVED})
-        decode, step = self._processor.codec.decode, self._processor.step
-        number, states, positions, timers_due = self.number, self._hot.young, self.positions, self._timers
+        if self._hot.age():
+            self._hot.promote({raw_key for raw_key, *_ in self._read})
+        self.read(count)
+        todo = self._read[:count]
+        batch = Batch({topic: [] for topic in self._processor.outputs})
+        step, states, positions, timers_due = self._processor.step, self._hot.young, self.positions, self._timers
         ctx = Context(self.stream_time, tables)
-        for message in todo:
-            topic, offset, stamp = message.topic(), message.offset(), message.timestamp()[1]
-            assert topic is not None
-            assert offset is not None
-            now = stamp if stamp > ctx.now else ctx.now
+        now = ctx.now
+        for raw_key, record, message in todo:
+            if record.timestamp_ms > now:
+                now = record.timestamp_ms
             if now >= timers_due.next_ms and not self._fire(now, ctx, batch):
                 break
             ctx.now = now
-            stage = "decode"
+            stage, letter = "step", None
             try:
-                raw_key, raw_value = message.key(), message.value()
-                if raw_key is None:
-                    raise NoKey
-                key = raw_key.decode()
-                # An input's tombstone is a record with no object in it; the step decides what that means.
-                value = None if raw_value is None else decode(raw_value)
-                state, timers = states[raw_key]
-                ctx.timers = timers
-                stage = "step"
-                new = step(key, Record(topic, number, offset, stamp, key, value), state, ctx)
-                stage = "encode"
-                if new is not state or ctx.emitted or ctx.timers is not timers:
-                    self._accept(raw_key, new, timers, new is not state or ctx.timers is not timers, ctx, batch)
-                elif ctx.globals_read:
-                    ctx.reset()
+                if isinstance(record, Unreadable):
+                    letter = record.letter
+                else:
+                    state, timers = states[raw_key]
+                    ctx.timers = timers
+                    new = step(record.key, record, state, ctx)
+                    stage = "encode"
+                    if new is not state or ctx.emitted or ctx.timers is not timers:
+                        changed = new is not state or ctx.timers is not timers
+                        self._accept(raw_key, record.key, new, timers, changed, ctx, batch)
+                    elif ctx.globals_read:
+                        ctx.reset()
             except Exception as error:  # the rim of the step: a dead letter, or a halt
+                letter = self._letter(message, stage, error)
+                ctx.reset()
+            if letter is not None:
                 if self._halts():
                     break
-                letter = headers(message, stage, error, self._processor.name)
-                batch.dead.append(DeadLetter(message.key(), message.value(), stage, letter))
-                ctx.reset()
+                batch.dead.append(letter)
             self._seen += 1
             batch.records += 1
-            positions[topic] = offset + 1
+            positions[record.topic] = record.offset + 1
         else:
             # Those that the last record set to a time already passed, and those of a silent partition.
             if self.due(until_ms := max(ctx.now, tick_ms)):
                 self._fire(until_ms, ctx, batch)
         self.stream_time = ctx.now
-        self.backlog = [] if self.halted else messages[batch.records :]
-        if messages:
+        topics = [record.topic for _, record, _ in todo[: batch.records]]
+        batch.inputs = {topic: topics.count(topic) for topic in positions}
+        if todo:
             self._quiet_since = time.monotonic()
+        if self.halted:
+            self._inbox, self._read = [], []
+        else:
+            del self._read[: batch.records]
         return batch
 
     def _accept(
-        self, raw_key: bytes, new: S | None, timers: Mapping[str, int], changed: bool, ctx: Context, batch: Batch
+        self,
+        raw_key: bytes,
+        key: str,
+        new: S | None,
+        timers: Mapping[str, int],
+        changed: bool,
+        ctx: Context,
+        batch: Batch,
     ) -> None:
         """Takes what a step returned and did, ``timers`` being those it began with: all of it or, raising, nothing."""
         processor, max_bytes = self._processor, self._settings.max_record_bytes
@@ -251,13 +248,14 @@ class Partition(Generic[S]):
                 if len(stored) > max_bytes:
                     raise TooLarge
         accepted: list[tuple[str, Produced]] = []
-        for topic, key, value in ctx.emitted:
-            if topic not in processor.outputs:
+        encode = processor.codec.encode
+        for topic, out_key, value in ctx.emitted:
+            if topic not in batch.outputs:
                 raise UndeclaredOutput
-            data = processor.codec.encode(value)
+            data = encode(value)
             if len(data) > max_bytes:
                 raise TooLarge
-            accepted.append((topic, {"key": key.encode(), "value": data}))
+            accepted.append((topic, {"key": raw_key if out_key is key else out_key.encode(), "value": data}))
         if changed:
             if ctx.timers is not timers:
                 self._timers.set([at for name, at in ctx.timers.items() if timers.get(name) != at], raw_key)
@@ -267,8 +265,9 @@ class Partition(Generic[S]):
         if processor.globals:
             batch.beside_globals += [(topic, produced, ctx.globals_read) for topic, produced in accepted]
         else:
+            outputs = batch.outputs
             for topic, produced in accepted:
-                batch.outputs[topic].append(produced)
+                outputs[topic].append(produced)
         ctx.reset()
 
     def _halts(self) -> bool:
@@ -292,7 +291,7 @@ class Partition(Generic[S]):
     def tick_ms(self, now_ms: int) -> int:
         """Up to when the wall clock may fire timers: 0 unless all there was is processed and nothing comes."""
         idle_ms = self._settings.idle_ms
-        if self.backlog or (time.monotonic() - self._quiet_since) * 1000 < idle_ms:
+        if self.waiting or (time.monotonic() - self._quiet_since) * 1000 < idle_ms:
             return 0
         caught_up = all(self.ends.get(topic, -1) >= position for topic, position in self.positions.items())
         return now_ms - idle_ms if caught_up else 0
@@ -324,15 +323,16 @@ class Partition(Generic[S]):
         ctx.now = max(ctx.now, timer.due_ms)
         left = {name: at for name, at in standing.items() if name != timer.name}
         ctx.timers = left
+        key = raw_key.decode()
         try:
-            new = on_timer(raw_key.decode(), timer, state, ctx)
-            self._accept(raw_key, new, left, True, ctx, batch)
+            new = on_timer(key, timer, state, ctx)
+            self._accept(raw_key, key, new, left, True, ctx, batch)
         except Exception as error:  # the rim of the step: a dead letter, or a halt
             if self._halts():
                 return False
             ctx.reset()
             ctx.timers = left
-            self._accept(raw_key, state, left, True, ctx, batch)
+            self._accept(raw_key, key, state, left, True, ctx, batch)
             letter = timer_headers(timer, self.number, error, self._processor.name)
             batch.dead.append(DeadLetter(raw_key, None, "timer", letter))
         self._seen += 1
@@ -383,7 +383,6 @@ class Partition(Generic[S]):
             self._unwritten.update(self._changed)
             self._changed.clear()
         self._spent += self._timers.committed()
-        self._hot.age()
 
     def write_back(self, *, now: bool = False) -> bool:
         """Brings the disk to the last commit, if it is time; whether it did. Between batches only."""

@@ -13,11 +13,14 @@ docs/engine.md has the argument in full.
 
 from __future__ import annotations
 
+import gc
 import logging
+import math
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -43,6 +46,9 @@ _CALL_SECONDS = 2.0
 _READY_SECONDS = 10.0
 _PRODUCE_CHUNK = 10_000
 _HOUSEKEEPING_SECONDS = 5.0
+# A batch makes tens of thousands of objects that are gone after the next one, beside millions that stay, all without
+# cycles: Python's own thresholds (700, 10, 10) would look through all of them again and again.
+_GC_THRESHOLDS = (50_000, 20, 20)
 
 
 class _AbortTransactionError(Exception):
@@ -83,6 +89,7 @@ class Runtime(Generic[S]):
         self._aborts_in_a_row = 0
         self._housekeeping_due = 0.0
         self._globals: GlobalTables | None = None
+        self._committer = ThreadPoolExecutor(1, "siyu-commit")
         self._topics: Topics
         self._admin: AdminClient
         self._consumer: Consumer
@@ -111,6 +118,7 @@ class Runtime(Generic[S]):
     def run(self, stop: threading.Event) -> None:
         """Processes until ``stop`` is set, then finishes the batch and returns. Raises StreamError."""
         self._stop = stop
+        gc.set_threshold(*_GC_THRESHOLDS)
         try:
             self._start()
             while not stop.is_set():
@@ -223,19 +231,18 @@ class Runtime(Generic[S]):
                 self._release()
                 return
         assignment = self._assignment
-        if any(p.backlog for p in self._partitions.values()):
-            fetched = self._consumer.consume(1, 0)  # callbacks must run, the backlog must not grow
-        else:
-            fetched = self._consumer.consume(self.settings.batch_records, self.settings.batch_ms / 1000)
+        waiting = sum(p.waiting for p in self._partitions.values())
+        # Up to two batches: the second is read while the first commits. Callbacks must run, room or not.
+        room = max(1, 2 * self.settings.batch_records - waiting)
+        self._sort(self._consumer.consume(room, 0 if waiting else self.settings.batch_ms / 1000))
         self._mind_the_gap()
-        work = self._sort(fetched)
         self._reached("fetched")
         if self._failure is not None:
             raise self._failure
         self._keep_house()
         if assignment != self._assignment:
             return  # what an assignment that is gone fetched is fetched again from the committed offsets
-        if work:
+        if work := self._work():
             try:
                 self._transact(work)
             except _AbortTransactionError as error:
@@ -250,20 +257,24 @@ class Runtime(Generic[S]):
             for partition in self._partitions.values():
                 partition.hush()
 
-    def _sort(self, fetched: list[Message]) -> dict[int, list[Message]]:
-        """Messages by partition number, in order; errors are dealt with. A partition with due timers may have none."""
+    def _sort(self, fetched: list[Message]) -> None:
+        """Messages to their partitions, in order; errors are dealt with."""
         partitions = self._partitions
-        work = {number: p.backlog for number, p in partitions.items() if not p.halted}
         for message in fetched:
             error = message.error()
             if error is not None:
                 self._on_fetch_error(error, message)
-            elif (messages := work.get(message.partition())) is not None:  # type: ignore[arg-type]
-                messages.append(message)
+            elif (partition := partitions.get(message.partition())) is not None:  # type: ignore[arg-type]
+                partition.take(message)
+
+    def _work(self) -> dict[int, int]:
+        """Partition number → how many records the next batch takes of it: 0 where only timers may be due."""
+        waiting = sum(p.waiting for p in self._partitions.values())
+        share = min(1.0, self.settings.batch_records / waiting) if waiting else 0.0
         return {
-            number: messages
-            for number, messages in work.items()
-            if messages or partitions[number].due(partitions[number].tick_ms(wall_ms()))
+            number: math.ceil(p.waiting * share)
+            for number, p in self._partitions.items()
+            if p.waiting or p.due(p.tick_ms(wall_ms()))
         }
 
     def _on_fetch_error(self, error: KafkaError, message: Message) -> None:
@@ -285,9 +296,8 @@ class Runtime(Generic[S]):
             )
         self._log.warning("fetch_error", topic=message.topic(), partition=message.partition(), error=error.name())
 
-    def _transact(self, work: dict[int, list[Message]]) -> None:
+    def _transact(self, work: dict[int, int]) -> None:
         """One batch: steps, outputs and changelog, offsets, commit."""
-        began = time.perf_counter()
         self._in_transaction("begin", self._producer.begin_transaction)
         self._transaction_open = True
         self._reached("began")
@@ -296,15 +306,50 @@ class Runtime(Generic[S]):
         tables = self._globals.tables if self._globals is not None else None
         batches: dict[int, Batch] = {}
         step_seconds = 0.0
-        for number, messages in work.items():
+        for number, count in work.items():
             start = time.perf_counter()
             partition = self._partitions[number]
-            tick_ms = 0 if messages else partition.tick_ms(wall_ms())
-            batches[number] = partition.process(messages, tables, tick_ms)
+            tick_ms = 0 if count else partition.tick_ms(wall_ms())
+            partition.read(count)
+            batches[number] = partition.process(count, tables, tick_ms)
             step_seconds += time.perf_counter() - start
             # At once, so that librdkafka compresses and sends it while the next partition's steps run.
             self._produce(batches[number], partition)
         self._reached("produced")
+        commit_seconds = self._while_committing(batches, self._read_ahead)
+        self._transaction_open = False
+        for number in batches:
+            self._partitions[number].committed()
+        self._aborts_in_a_row = 0
+        self._connected = True
+        self.metrics.step_seconds.observe(step_seconds)
+        self.metrics.commit_seconds.observe(commit_seconds)
+        self._count(batches)
+        for number in batches:
+            if reason := self._partitions[number].halted:
+                self._halt(number, reason)
+
+    def _while_committing(self, batches: dict[int, Batch], work: Callable[[], None]) -> float:
+        """Commits in a thread of its own, which mostly waits for the broker, and works meanwhile; seconds it took.
+
+        The consumer is left alone until the commit has ended one way or the other.
+        """
+        if not any(partition.waiting for partition in self._partitions.values()):
+            return self._conclude(batches)
+        concluding = self._committer.submit(self._conclude, batches)
+        try:
+            work()
+        finally:
+            seconds = concluding.result()
+        return seconds
+
+    def _read_ahead(self) -> None:
+        for partition in self._partitions.values():
+            partition.read(self.settings.batch_records)
+
+    def _conclude(self, batches: Iterable[int]) -> float:
+        """Flush, offsets, commit; how long it took, in seconds."""
+        began = time.perf_counter()
         # Rule 1. After the flush no changelog record of this transaction can still appear, so whoever reads these
         # offsets as committed also finds every changelog record below the watermark.
         self._flush()
@@ -313,17 +358,7 @@ class Runtime(Generic[S]):
         self._reached("offsets sent")
         self._commit()
         self._reached("committed")
-        self._transaction_open = False
-        for number in batches:
-            self._partitions[number].committed()
-        self._aborts_in_a_row = 0
-        self._connected = True
-        self.metrics.step_seconds.observe(step_seconds)
-        self.metrics.commit_seconds.observe(time.perf_counter() - began - step_seconds)
-        self._count(work, batches)
-        for number in batches:
-            if reason := self._partitions[number].halted:
-                self._halt(number, reason)
+        return time.perf_counter() - began
 
     def _produce(self, batch: Batch, partition: Partition[S]) -> None:
         for topic, records in batch.outputs.items():
@@ -609,7 +644,7 @@ class Runtime(Generic[S]):
 
     # -- reporting ----------------------------------------------------------------------------------------------
 
-    def _count(self, work: dict[int, list[Message]], batches: dict[int, Batch]) -> None:
+    def _count(self, batches: dict[int, Batch]) -> None:
         metrics = self.metrics
         metrics.batches.inc()
         metrics.batch_records.observe(sum(batch.records for batch in batches.values()))
@@ -621,9 +656,8 @@ class Runtime(Generic[S]):
             metrics.cache_misses.inc(partition.cache_misses)
             partition.cache_hits = partition.cache_misses = 0
             metrics.timers_fired.inc(batch.timers)
-            processed = work[number][: batch.records]
-            for topic, count in Counter(message.topic() for message in processed).items():
-                metrics.records_in(topic or "", count)
+            for topic, count in batch.inputs.items():
+                metrics.records_in(topic, count)
             for topic, records in batch.outputs.items():
                 metrics.records_out(topic, len(records))
             for topic, count in Counter(topic for topic, *_ in batch.beside_globals).items():

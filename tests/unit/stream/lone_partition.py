@@ -1,5 +1,6 @@
 """One partition without a broker: a processor, records for it, and what the runtime does after a commit."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import msgspec
 from confluent_kafka import Message
 
 from siyu.stream import Processor, StreamSettings
-from siyu.stream.partition import Partition
+from siyu.stream.partition import Batch, Partition
 from siyu.stream.state import StateCodec
 from siyu.stream.store import StateStore
 
@@ -37,6 +38,13 @@ def message(offset: int, value: Any, key: bytes | None = b"k", stamp: int = 0) -
     """Bytes are the value as it is, everything else is encoded."""
     data = value if isinstance(value, bytes) else msgspec.json.encode(value)
     return Message(topic="in", partition=0, offset=offset, key=key, value=data, timestamp=(1, stamp))
+
+
+def process(one: Partition[Any], messages: Iterable[Message] = (), count: int = 5_000, **more: Any) -> Batch:
+    """A batch of up to ``count`` records: those that wait, then these."""
+    for fetched in messages:
+        one.take(fetched)
+    return one.process(count, **more)
 
 
 def commit(one: Partition[Any], offset: int = 0, *, write: bool = True) -> dict[bytes, bytes | None]:

@@ -6,7 +6,7 @@ from typing import Any
 import lone_partition
 import msgspec
 from confluent_kafka import Message
-from lone_partition import commit, message, processor
+from lone_partition import commit, message, process, processor
 
 from siyu.stream import Context, Record, Timer
 from siyu.stream.partition import Partition
@@ -36,7 +36,7 @@ def test_a_step_that_only_looks_at_a_table_does_not_mark_the_next_steps_outputs(
             ctx.emit("out", key, record.value)
         return state
 
-    batch = partition(tmp_path, step).process([message(0, 1), message(1, 2)], {"rules": GlobalTable(1)})
+    batch = process(partition(tmp_path, step), [message(0, 1), message(1, 2)], tables={"rules": GlobalTable(1)})
     assert [looked for *_, looked in batch.beside_globals] == [False]
 
 
@@ -47,7 +47,7 @@ def test_outputs_of_one_key_keep_their_order_whether_a_step_looked_at_a_table_or
         ctx.emit("out", key, record.value)
         return state
 
-    batch = partition(tmp_path, step).process([message(n, n) for n in (1, 2, 3)], {"rules": GlobalTable(1)})
+    batch = process(partition(tmp_path, step), [message(n, n) for n in (1, 2, 3)], tables={"rules": GlobalTable(1)})
     produced = [record["value"] for _, record, _ in batch.beside_globals]
     assert produced == [b"1", b"2", b"3"]
 
@@ -62,9 +62,9 @@ def test_a_timer_that_a_timer_sets_fires_in_its_turn(tmp_path: Path) -> None:
         return state
 
     one = partition(tmp_path, set_timer, on_timer)
-    one.process([message(0, 100, b"a", stamp=1), message(1, 115, b"b", stamp=1)])
+    process(one, [message(0, 100, b"a", stamp=1), message(1, 115, b"b", stamp=1)])
     commit(one)
-    one.process([message(2, 0, b"c", stamp=200)])
+    process(one, [message(2, 0, b"c", stamp=200)])
     assert fired == [(100, "a", 100), (110, "a", 110), (115, "b", 115), (120, "a", 120), (130, "a", 130)]
 
 
@@ -75,7 +75,7 @@ def test_a_timer_set_again_to_the_time_it_just_fired_at_is_not_forgotten_until_a
         return Kept([*state.fired, timer.due_ms])
 
     one = partition(tmp_path, set_timer, on_timer)
-    one.process([message(0, 100, stamp=1), message(1, 0, b"other", stamp=200)])
+    process(one, [message(0, 100, stamp=1), message(1, 0, b"other", stamp=200)])
     state, timers = one._hot.young[b"k"]
     assert state is not None
     assert (state.fired, timers) == ([100, 100, 100], {})  # at once, and not never
@@ -83,7 +83,7 @@ def test_a_timer_set_again_to_the_time_it_just_fired_at_is_not_forgotten_until_a
 
 def test_a_timer_that_is_no_integer_is_a_dead_letter_not_a_poisoned_changelog(tmp_path: Path) -> None:
     one = partition(tmp_path, set_timer, lambda key, timer, state, ctx: state)
-    batch = one.process([message(0, 100.5, stamp=1)])
+    batch = process(one, [message(0, 100.5, stamp=1)])
     assert [dead.stage for dead in batch.dead] == ["step"]
     commit(one)
 
@@ -102,10 +102,11 @@ def test_records_wait_behind_a_timer_due_in_the_same_millisecond(tmp_path: Path)
 
     one = partition(tmp_path, step, on_timer, batch_records=1)
     waiting = [message(0, 50, b"a", stamp=1), message(1, 50, b"b", stamp=1), message(2, 0, b"c", stamp=50)]
-    while waiting:
-        one.process(waiting)
+    process(one, waiting, count=1)
+    commit(one)
+    while one.waiting:
+        process(one, count=1)
         commit(one)
-        waiting = one.backlog
     assert order == [0, 1, "a", "b", 2]
 
 
@@ -125,7 +126,7 @@ def test_the_outcome_does_not_depend_on_where_a_batch_ends(tmp_path: Path) -> No
 
         one = partition(path, step, on_timer)
         for batch in batches:
-            one.process(batch)
+            process(one, batch)
             commit(one)
         return order
 
@@ -136,16 +137,16 @@ def test_the_outcome_does_not_depend_on_where_a_batch_ends(tmp_path: Path) -> No
 def test_records_behind_many_timers_do_not_become_one_huge_batch(tmp_path: Path) -> None:
     """As the loop does it: every turn fetches another batch's worth while the timers go on."""
     one = partition(tmp_path, set_timer, lambda key, timer, state, ctx: state, batch_records=10)
-    one.process([message(n, 50, b"k%d" % n, stamp=1) for n in range(100)])
+    process(one, [message(n, 50, b"k%d" % n, stamp=1) for n in range(100)], count=100)
     commit(one)
     offset, sizes = 100, []
-    waiting = [message(offset, 0, b"x", stamp=100)]
-    while waiting:
-        sizes.append(one.process(waiting).records)
+    one.take(message(offset, 0, b"x", stamp=100))
+    while one.waiting:
+        fetched = 10 if len(sizes) < 10 else 0
+        more = [message(offset + 1 + n, 0, b"x%d" % (offset + n), stamp=100) for n in range(fetched)]
+        sizes.append(process(one, more, count=10).records)
+        offset += fetched
         commit(one)
-        waiting = one.backlog
-        if len(sizes) < 10:
-            fetched = [message(offset + 1 + n, 0, b"x%d" % (offset + n), stamp=100) for n in range(10)]
-            offset += 10
-            waiting = [*waiting, *fetched]
-    assert max(sizes) <= 20
+    assert sizes[:9] == [0] * 9  # ten timers a batch
+    assert max(sizes) == 10
+    assert sum(sizes) == 101

@@ -8,10 +8,11 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lone_partition import commit, message, processor
+from lone_partition import commit, message, process, processor
 
 from siyu.stream import Context, Record
-from siyu.stream.partition import HotStates, Partition
+from siyu.stream.cache import HotStates
+from siyu.stream.partition import Partition
 from siyu.stream.state import StateCodec
 
 
@@ -38,7 +39,7 @@ def partition(path: Path, cache_bytes: int = 100_000, **settings: Any) -> Partit
 
 def test_states_and_outputs_follow_the_records(tmp_path: Path) -> None:
     one = partition(tmp_path)
-    batch = one.process([message(5, 7, stamp=10), message(6, 8, stamp=4), message(8, 9, b"other", stamp=30)])
+    batch = process(one, [message(5, 7, stamp=10), message(6, 8, stamp=4), message(8, 9, b"other", stamp=30)])
     assert [msgspec.json.decode(out["value"] or b"") for out in batch.outputs["out"]] == [[7, 10], [8, 10], [9, 30]]
     assert one.positions == {"in": 9}
     assert one.stream_time == 30
@@ -50,7 +51,7 @@ def test_states_and_outputs_follow_the_records(tmp_path: Path) -> None:
 
 def test_failed_step_leaves_state_and_outputs_alone(tmp_path: Path) -> None:
     one = partition(tmp_path)
-    batch = one.process([message(0, 2), message(1, -1), message(2, b"no json"), message(3, 3)])
+    batch = process(one, [message(0, 2), message(1, -1), message(2, b"no json"), message(3, 3)])
     assert len(batch.outputs["out"]) == 2
     assert [dead.stage for dead in batch.dead] == ["step", "decode"]
     assert StateCodec[Seen].decode(one._states, commit(one)[b"k"] or b"")[0] == Seen([2, 3])
@@ -58,18 +59,18 @@ def test_failed_step_leaves_state_and_outputs_alone(tmp_path: Path) -> None:
 
 def test_unchanged_state_writes_nothing_and_none_deletes(tmp_path: Path) -> None:
     one = partition(tmp_path)
-    one.process([message(0, 2)])
+    process(one, [message(0, 2)])
     commit(one)
-    one.process([message(1, 1), message(2, 1, b"unknown")])
+    process(one, [message(1, 1), message(2, 1, b"unknown")])
     assert commit(one) == {}
-    one.process([message(3, 0), message(4, 0, b"unknown")])
+    process(one, [message(3, 0), message(4, 0, b"unknown")])
     assert commit(one) == {b"k": None}
     assert one.store.is_empty()
 
 
 def test_too_large_an_output_is_a_dead_letter(tmp_path: Path) -> None:
     one = partition(tmp_path, max_record_bytes=15)
-    batch = one.process([message(0, 2), message(1, 123456789012), message(2, 3)])
+    batch = process(one, [message(0, 2), message(1, 123456789012), message(2, 3)])
     assert [dead.headers[5] for dead in batch.dead] == [("error.class", b"TooLarge")]
     assert one.positions == {"in": 3}
 
@@ -77,19 +78,19 @@ def test_too_large_an_output_is_a_dead_letter(tmp_path: Path) -> None:
 def test_past_the_limit_nothing_more_is_consumed(tmp_path: Path) -> None:
     one = partition(tmp_path, dead_letter_run=1)
     messages = [message(0, 2), message(1, -1), message(2, -1), message(3, 4)]
-    batch = one.process(messages)
+    batch = process(one, messages)
     assert one.halted
     assert one.positions == {"in": 2}
     assert batch.records == 2
-    assert not one.backlog
+    assert not one.waiting
     assert len(batch.dead) == 1
 
 
 def test_reserved_and_missing_keys_are_dead_letters(tmp_path: Path) -> None:
     one = partition(tmp_path)
-    one.process([message(0, 2)])
+    process(one, [message(0, 2)])
     commit(one, 49)
-    batch = one.process([message(1, 2, None), message(2, 2, b"\xffposition")])
+    batch = process(one, [message(1, 2, None), message(2, 2, b"\xffposition")])
     assert len(batch.dead) == 2
     assert one.store.position == 50
 
@@ -101,26 +102,36 @@ def test_reserved_and_missing_keys_are_dead_letters(tmp_path: Path) -> None:
     ),
     st.sampled_from([1, 1_000, 100_000]),
     st.lists(st.booleans(), min_size=8, max_size=8),
+    st.booleans(),
 )
 def test_cache_and_batching_change_no_result(
     tmp_path_factory: pytest.TempPathFactory,
     batches: list[list[tuple[bytes, int]]],
     cache_bytes: int,
     written: list[bool],
+    ahead: bool,
 ) -> None:
+    """``ahead``: as the loop does it when there is more, a batch is read before the last one is committed."""
     one = partition(tmp_path_factory.mktemp("seen"), cache_bytes)
     expected: dict[bytes, list[int]] = {}
     offset = 0
     for batch, write in zip(batches, written, strict=False):
-        one.process([message(offset + i, value, key) for i, (key, value) in enumerate(batch)])
+        for i, (key, value) in enumerate(batch):
+            one.take(message(offset + i, value, key))
         offset += len(batch)
-        commit(one, offset, write=write)
+        if ahead:
+            one.read(len(batch))
+            commit(one, offset - len(batch), write=write)
+            one.process(len(batch))
+        else:
+            one.process(len(batch))
+            commit(one, offset, write=write)
         for key, value in batch:
             if value == 0:
                 expected.pop(key, None)
             elif value > 1:
                 expected[key] = [*expected.get(key, []), value]
-    one.write_back(now=True)
+    commit(one, offset)
     stored = dict(zip([b"a", b"b", b"c", b"d"], one.store.get_many([b"a", b"b", b"c", b"d"]), strict=True))
     one.close()
     found = {key: one._states.decode(data)[0].values for key, data in stored.items() if data}

@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lone_partition import commit, message, partition, processor
+from lone_partition import commit, message, partition, process, processor
 
 from siyu.stream import Context, Record, Timer, timers
 from siyu.stream.partition import Batch
@@ -70,9 +70,9 @@ class Member:
     def process(self, messages: list[Message], *, write: bool = True, tick_ms: int = 0) -> None:
         """Runs transactions until no record waits and no timer is due."""
         while True:
-            self._commit(self.partition.process(messages, tick_ms=tick_ms), write)
-            messages = self.partition.backlog
-            if not messages and not self.partition.due(max(self.partition.stream_time, tick_ms)):
+            self._commit(process(self.partition, messages, self._batch_records, tick_ms=tick_ms), write)
+            messages = []
+            if not self.partition.waiting and not self.partition.due(max(self.partition.stream_time, tick_ms)):
                 break
 
     def _commit(self, batch: Batch, write: bool) -> None:
@@ -83,7 +83,7 @@ class Member:
         self.transactions += 1
 
     def abort(self, messages: list[Message]) -> None:
-        self.partition.process(messages)
+        process(self.partition, messages, self._batch_records)
         self.partition.close()
         self._open()
 
