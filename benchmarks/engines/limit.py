@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, KafkaException
 
 from benchmarks.harness.worker import Job, MarkingCodec, stop_event
 
-_BATCH = 5_000
+_BATCH = 10_000
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
             "isolation.level": "read_committed",
-            "queued.min.messages": _BATCH * 4,
+            "queued.min.messages": _BATCH * 2,
             "queued.max.messages.kbytes": 65_536,
             "fetch.queue.backoff.ms": 5,
         }

@@ -25,8 +25,8 @@ def run_processor(
     settings: T,
     processor: Callable[[T, CollectorRegistry], Processor[S]],
     *,
-    batch_records: int = 5_000,
-    batch_ms: int = 100,
+    batch_records: int = StreamSettings.batch_records,
+    batch_ms: int = StreamSettings.batch_ms,
 ) -> int:
     """Runs until SIGTERM or SIGINT; returns the exit code: 0 on a signal, 75 fenced, 78 needs a person, else 1.
 

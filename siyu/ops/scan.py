@@ -31,6 +31,10 @@ Place = tuple[str, int]
 _REQUEST_SECONDS = 5.0
 # An open transaction does not hold us back (we end where it begins), so silence means a broker that is away.
 _SILENCE_SECONDS = 20.0
+# What a group's coordinator says while it starts.
+_SETTLING = frozenset(
+    {KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR}
+)
 _SLICE_RECORDS = 10_000
 _SLICE_SECONDS = 0.05
 
@@ -169,10 +173,18 @@ class Scanner:
     def committed(self, group: str, place: Place) -> int:
         """The offset a consumer group goes on at; 0 when it has committed none. Raises ScanError."""
         asked = ConsumerGroupTopicPartitions(group, [TopicPartition(*place)])
+        deadline = time.monotonic() + _SILENCE_SECONDS
         with self._explained(f"group {group}"):
-            answer = self._admin.list_consumer_group_offsets([asked], request_timeout=_REQUEST_SECONDS)[group].result()
-        offset: int = answer.topic_partitions[0].offset
-        return max(0, offset)
+            while True:
+                answer = self._admin.list_consumer_group_offsets([asked], request_timeout=_REQUEST_SECONDS)[group]
+                try:
+                    offset: int = answer.result().topic_partitions[0].offset
+                except KafkaException as error:
+                    if error.args[0].code() not in _SETTLING or time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.2)
+                else:
+                    return max(0, offset)
 
     @contextmanager
     def _explained(self, what: str) -> Iterator[None]:

@@ -1,11 +1,10 @@
 """Exactly once: a step's outputs, its states and the input offsets become visible together or not at all.
 
 One loop in one thread. Each batch is one Kafka transaction; the disk follows the commit and is only a cache of the
-changelog. Three rules make a takeover by another member right, each kept where a comment names it:
+changelog. Commits wait in a second thread, while the first reads what comes next. Three rules make a takeover by
+another member right; the first is kept here, in ``_conclude``, the others in ``takeover.py``:
 
-1. flush, then send the offsets, then commit (``_transact``);
-2. committed offsets first, then the changelog's end, then the restore, then assign at those offsets (``_take_over``);
-3. a restore ends at the high watermark read uncommitted (``_changelog_bounds``).
+1. flush, then send the offsets, then commit.
 
 No transaction is ever open while a rebalance callback runs: callbacks run inside ``consume``, between batches.
 docs/engine.md has the argument in full.
@@ -21,7 +20,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any, Generic, TypeVar
 
 import structlog
@@ -30,22 +28,20 @@ from confluent_kafka.admin import AdminClient
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from siyu.stream import clients
-from siyu.stream.changelog import READ_COMMITTED, READ_UNCOMMITTED, Bounds, Restore, Topics, inspect_topics, log_bounds
+from siyu.stream.changelog import Topics, inspect_topics
 from siyu.stream.clients import CORRUPT, FENCING, TRANSIENT
 from siyu.stream.errors import InputLost, StreamError, TopologyError
 from siyu.stream.metrics import StreamMetrics
 from siyu.stream.partition import Batch, DeadLetter, Partition, Produced, wall_ms
-from siyu.stream.state import StateCodec
-from siyu.stream.store import StateStore, StoreLocked, topology
+from siyu.stream.store import StoreLocked
 from siyu.stream.tables import GlobalTables
+from siyu.stream.takeover import CALL_SECONDS, TELL_SECONDS, Takeover, starting_offsets
 from siyu.stream.types import Processor, S, StreamSettings
 
 T = TypeVar("T")
 
-_CALL_SECONDS = 2.0
 _READY_SECONDS = 10.0
 _PRODUCE_CHUNK = 10_000
-_HOUSEKEEPING_SECONDS = 5.0
 # A batch makes tens of thousands of objects that are gone after the next one, beside millions that stay, all without
 # cycles: Python's own thresholds (700, 10, 10) would look through all of them again and again.
 _GC_THRESHOLDS = (50_000, 20, 20)
@@ -72,7 +68,6 @@ class Runtime(Generic[S]):
         self.settings = settings
         self.metrics = StreamMetrics(registry, processor.name)
         self._log = structlog.get_logger().bind(processor=processor.name, instance=settings.instance)
-        self._states = StateCodec(processor)
         self._client_logger = logging.getLogger("siyu.kafka")
         self._stop = threading.Event()
         self._stop_seen: float | None = None
@@ -154,15 +149,16 @@ class Runtime(Generic[S]):
         self._producer = Producer(
             {**clients.producer(self.processor, self.settings), "error_cb": self._on_error}, logger=self._client_logger
         )
-        self._persist("init transactions", lambda: self._producer.init_transactions(_CALL_SECONDS * 5))
+        self._persist("init transactions", lambda: self._producer.init_transactions(CALL_SECONDS * 5))
 
     def _close(self) -> None:
         if hasattr(self, "_consumer"):
             self._consumer.close()
         self._release()
+        self._committer.shutdown()
         if self._transaction_open:
             try:
-                self._producer.abort_transaction(_CALL_SECONDS)
+                self._producer.abort_transaction(CALL_SECONDS)
             except KafkaException as error:
                 # It ends by its timeout, or by the next start's init_transactions.
                 self._log.warning("transaction_left_open", error=error.args[0].name())
@@ -316,7 +312,7 @@ class Runtime(Generic[S]):
             # At once, so that librdkafka compresses and sends it while the next partition's steps run.
             self._produce(batches[number], partition)
         self._reached("produced")
-        commit_seconds = self._while_committing(batches, self._read_ahead)
+        commit_seconds = self._commit_while_reading(batches)
         self._transaction_open = False
         for number in batches:
             self._partitions[number].committed()
@@ -329,8 +325,8 @@ class Runtime(Generic[S]):
             if reason := self._partitions[number].halted:
                 self._halt(number, reason)
 
-    def _while_committing(self, batches: dict[int, Batch], work: Callable[[], None]) -> float:
-        """Commits in a thread of its own, which mostly waits for the broker, and works meanwhile; seconds it took.
+    def _commit_while_reading(self, batches: Iterable[int]) -> float:
+        """Commits, in a thread of its own if there is something to read meanwhile; the seconds it took.
 
         The consumer is left alone until the commit has ended one way or the other.
         """
@@ -338,14 +334,11 @@ class Runtime(Generic[S]):
             return self._conclude(batches)
         concluding = self._committer.submit(self._conclude, batches)
         try:
-            work()
+            for partition in self._partitions.values():
+                partition.read(self.settings.batch_records)
         finally:
             seconds = concluding.result()
         return seconds
-
-    def _read_ahead(self) -> None:
-        for partition in self._partitions.values():
-            partition.read(self.settings.batch_records)
 
     def _conclude(self, batches: Iterable[int]) -> float:
         """Flush, offsets, commit; how long it took, in seconds."""
@@ -407,7 +400,7 @@ class Runtime(Generic[S]):
                 raise _AbortTransactionError(f"produce to {topic}: {error}")
 
     def _flush(self) -> None:
-        while self._producer.flush(_CALL_SECONDS) > 0:
+        while self._producer.flush(CALL_SECONDS) > 0:
             self._between_calls("flush", None)
 
     def _send_offsets(self, work: Iterable[int]) -> None:
@@ -419,11 +412,11 @@ class Runtime(Generic[S]):
         ]
         self._in_transaction(
             "send offsets",
-            lambda: self._producer.send_offsets_to_transaction(offsets, self._group, _CALL_SECONDS),
+            lambda: self._producer.send_offsets_to_transaction(offsets, self._group, CALL_SECONDS),
         )
 
     def _commit(self) -> None:
-        self._in_transaction("commit", lambda: self._producer.commit_transaction(_CALL_SECONDS))
+        self._in_transaction("commit", lambda: self._producer.commit_transaction(CALL_SECONDS))
 
     def _write_back(self) -> None:
         began = time.perf_counter()
@@ -435,7 +428,7 @@ class Runtime(Generic[S]):
         self._aborts_in_a_row += 1
         self.metrics.aborts.inc()
         self._log.warning("transaction_aborted", error_detail=str(reason), attempt=self._aborts_in_a_row)
-        self._in_transaction("abort", lambda: self._producer.abort_transaction(_CALL_SECONDS))
+        self._in_transaction("abort", lambda: self._producer.abort_transaction(CALL_SECONDS))
         self._transaction_open = False
         # librdkafka (2.16) may keep a gap in its sequence numbers after refused records, and then flush in vain until
         # the transaction's timeout; a new producer starts clean.
@@ -453,124 +446,27 @@ class Runtime(Generic[S]):
     # -- taking partitions over ---------------------------------------------------------------------------------
 
     def _take_over(self) -> None:
-        """Restores the states of the owned partitions and starts fetching. Raises _SupersededError."""
-        began = time.monotonic()
-        assignment = self._assignment
-        self.metrics.restoring.set(len(self._owned))
-
-        def waiting(what: str, call: Callable[[], T]) -> T:
-            return self._persist(what, call, lambda: self._idle(assignment))
-
-        committed, bounds = self._ask(waiting)
-        for number in self._owned:
-            partition = waiting("open store", partial(self._open, number))
-            self._partitions[number] = partition
-            for (topic, p), (offset, stream_time) in committed.items():
-                if p == number:
-                    partition.positions[topic] = offset
-                    partition.stream_time = max(partition.stream_time, stream_time)
-        self._reached("stores open")
-        self._restore(bounds, assignment)
-        self._reached("restored")
-        for topic in self.processor.inputs:
-            fresh = [number for number in self._owned if topic not in self._partitions[number].positions]
-            if fresh:
-                starts = waiting("input start", partial(log_bounds, self._admin, topic, fresh, READ_COMMITTED))
-                for number in fresh:
-                    self._begin_input(self._partitions[number], topic, starts[number][0])
-        self._consumer.assign(
-            [
-                TopicPartition(topic, number, offset)
-                for number, partition in self._partitions.items()
-                for topic, offset in partition.positions.items()
-            ]
-        )
+        """Has the owned partitions restored and starts fetching. Raises _SupersededError."""
+        self._takeover(self._assignment).run(self._owned, self._partitions)
+        self._consumer.assign(starting_offsets(self._partitions))
         self._connected = self._taken_over = True
         self._reached("assigned")
-        self.metrics.restoring.set(0)
-        self.metrics.restore_seconds.observe(time.monotonic() - began)
-        self._log.info("partitions_taken_over", partitions=self._owned, seconds=round(time.monotonic() - began, 3))
 
-    def _ask(self, waiting: Callable[..., Any]) -> tuple[dict[tuple[str, int], tuple[int, int]], Bounds]:
-        """Committed offsets and the changelog's bounds, in this order (rule 2).
+    def _takeover(self, assignment: int) -> Takeover[S]:
+        def idle() -> None:
+            self._idle(assignment)
 
-        What commits after the first answer was sent by a member whose offsets the group no longer takes.
-        """
-        committed = waiting("committed offsets", self._committed)
-        self._reached("offsets asked")
-        bounds = waiting("changelog end", self._changelog_bounds)
-        self._reached("end asked")
-        return committed, bounds
-
-    def _changelog_bounds(self) -> Bounds:
-        """Log start and end of the owned partitions' changelog, the end read uncommitted (rule 3)."""
-        return log_bounds(self._admin, self.processor.changelog, self._owned, READ_UNCOMMITTED)
-
-    def _committed(self) -> dict[tuple[str, int], tuple[int, int]]:
-        """(input topic, partition) → (committed offset, stream time), where there is one.
-
-        The consumer reads committed, so this waits for offsets of a transaction that is still open (rule 2).
-        """
-        asked = [TopicPartition(topic, number) for topic in self.processor.inputs for number in self._owned]
-        found = {}
-        for tp in self._consumer.committed(asked, timeout=_CALL_SECONDS):
-            if tp.error is not None:
-                raise KafkaException(tp.error)
-            if tp.offset >= 0:
-                stream_time = tp.metadata or ""
-                found[tp.topic, tp.partition] = (tp.offset, int(stream_time) if stream_time.isdigit() else 0)
-        return found
-
-    def _open(self, number: int) -> Partition[S]:
-        settings = self.settings
-        path = settings.state_dir / self.processor.name / settings.instance / f"p{number}"
-        store = StateStore(path)
-        try:
-            if not store.adopt(topology(self.processor, self._topics.changelog_id), self.processor):
-                self._log.warning("store_rebuilt", partition=number, reason="the changelog was created anew")
-                self.metrics.rebuilt.inc()
-        except BaseException:
-            store.close()
-            raise
-        share = settings.cache_bytes // len(self._owned)
-        return Partition(number, self.processor, settings, self._states, store, share)
-
-    def _restore(self, bounds: Bounds, assignment: int) -> None:
-        consumer = Consumer(clients.restorer(self.processor, self.settings), logger=self._client_logger)
-        try:
-            restore = Restore(
-                consumer,
-                self.processor.changelog,
-                {number: p.store for number, p in self._partitions.items()},
-                bounds,
-                delete_retention_ms=self._topics.delete_retention_ms,
-                now_ms=wall_ms(),
-            )
-            told = time.monotonic()
-            while restore.missing:
-                if time.monotonic() - told > _HOUSEKEEPING_SECONDS:
-                    told = time.monotonic()
-                    self._log.info("restoring", partitions=sorted(restore.missing), records=restore.left())
-                self.metrics.restored.inc(restore.step())
-                self.metrics.restoring.set(len(restore.missing))
-                self.metrics.restore_left.set(restore.left())
-                self._reached("restoring")
-                self._idle(assignment)
-        finally:
-            consumer.close()
-        for number, reason in restore.rebuilt.items():
-            self._log.warning("store_rebuilt", partition=number, reason=reason)
-            self.metrics.rebuilt.inc()
-
-    def _begin_input(self, partition: Partition[S], topic: str, start: int) -> None:
-        """An input without a committed offset is read from its start, which with states there would count twice."""
-        if not partition.positions and not partition.store.is_empty():
-            raise InputLost(
-                f"processor {self.processor.name}: partition {partition.number} has states but no committed offsets "
-                "(group deleted, or away for longer than offsets.retention.minutes); set the group's offsets, or start "
-                "over with an empty changelog"
-            )
-        partition.positions[topic] = start
+        return Takeover(
+            self.processor,
+            self.settings,
+            self._topics,
+            self._admin,
+            self._consumer,
+            self.metrics,
+            self._reached,
+            lambda what, call: self._persist(what, call, idle),
+            idle,
+        )
 
     # -- waiting ------------------------------------------------------------------------------------------------
 
@@ -670,7 +566,7 @@ class Runtime(Generic[S]):
         now = time.monotonic()
         if now < self._housekeeping_due:
             return
-        self._housekeeping_due = now + _HOUSEKEEPING_SECONDS
+        self._housekeeping_due = now + TELL_SECONDS
         if not self._connected:
             try:
                 self._admin.list_topics(timeout=1.0)

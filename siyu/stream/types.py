@@ -150,7 +150,7 @@ class StreamSettings:
     state_dir: Path
     instance: str = "0"
     """Stable across restarts (StatefulSet ordinal); part of group.instance.id and transactional.id."""
-    batch_records: int = 5_000
+    batch_records: int = 10_000
     batch_ms: int = 100
     transaction_timeout_ms: int = 15_000
     """Short: a successor waits this long for a frozen member's open transaction."""

@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry
 
 from siyu.stream import Context, Processor, Record, Runtime, StreamError, StreamSettings, Timer, clients
 from siyu.stream.changelog import READ_COMMITTED, Bounds, log_bounds
+from siyu.stream.takeover import Committed, Takeover
 
 LOOP = ("fetched", "began", "produced", "flushed", "offsets sent", "committed", "stored")
 TAKEOVER = ("offsets asked", "end asked", "stores open", "restoring", "restored", "assigned")
@@ -101,6 +102,41 @@ def processor(name: str, *, timers: bool = False, **changes: object) -> Processo
     return Processor(**{**fields, **changes})  # type: ignore[arg-type]
 
 
+class FragileTakeover(Takeover[Count]):
+    """One that can be run without one of the rules it rests on."""
+
+    without: frozenset[str]
+
+    def ask(self, owned: list[int]) -> tuple[Committed, Bounds]:
+        if "offsets before the end" not in self.without:
+            return super().ask(owned)
+        bounds = self.waiting("changelog end", lambda: self.changelog_bounds(owned))
+        self.reached("end asked")
+        committed = self.waiting("committed offsets", lambda: self.committed(owned))
+        self.reached("offsets asked")
+        return committed, bounds
+
+    def committed(self, owned: list[int]) -> Committed:
+        if "stable offsets" not in self.without:
+            return super().committed(owned)
+        asker = Consumer(
+            {
+                "bootstrap.servers": self.settings.bootstrap,
+                "group.id": self.processor.name,
+                "isolation.level": "read_uncommitted",
+            }
+        )
+        asked = [TopicPartition(topic, number) for topic in self.processor.inputs for number in owned]
+        answer = asker.committed(asked, timeout=10)
+        asker.close()
+        return {(tp.topic, tp.partition): (tp.offset, 0) for tp in answer if tp.offset >= 0}
+
+    def changelog_bounds(self, owned: list[int]) -> Bounds:
+        if "uncommitted end" not in self.without:
+            return super().changelog_bounds(owned)
+        return log_bounds(self.admin, self.processor.changelog, owned, READ_COMMITTED)
+
+
 class FragileRuntime(Runtime[Count]):
     """Freezes or dies at chosen points, tells in the log which steps of a takeover it has reached, and can be run
     without one of the rules a takeover rests on."""
@@ -125,34 +161,12 @@ class FragileRuntime(Runtime[Count]):
         if "flush before the offsets" not in self.without:
             super()._flush()
 
-    def _ask(self, waiting):
-        if "offsets before the end" not in self.without:
-            return super()._ask(waiting)
-        bounds = waiting("changelog end", self._changelog_bounds)
-        self._reached("end asked")
-        committed = waiting("committed offsets", self._committed)
-        self._reached("offsets asked")
-        return committed, bounds
-
-    def _committed(self) -> dict[tuple[str, int], tuple[int, int]]:
-        if "stable offsets" not in self.without:
-            return super()._committed()
-        asker = Consumer(
-            {
-                "bootstrap.servers": self.settings.bootstrap,
-                "group.id": self.processor.name,
-                "isolation.level": "read_uncommitted",
-            }
-        )
-        asked = [TopicPartition(topic, number) for topic in self.processor.inputs for number in self._owned]
-        answer = asker.committed(asked, timeout=10)
-        asker.close()
-        return {(tp.topic, tp.partition): (tp.offset, 0) for tp in answer if tp.offset >= 0}
-
-    def _changelog_bounds(self) -> Bounds:
-        if "uncommitted end" not in self.without:
-            return super()._changelog_bounds()
-        return log_bounds(self._admin, self.processor.changelog, self._owned, READ_COMMITTED)
+    def _takeover(self, assignment: int) -> Takeover[Count]:
+        takeover = super()._takeover(assignment)
+        takeover.__class__ = FragileTakeover
+        assert isinstance(takeover, FragileTakeover)
+        takeover.without = self.without
+        return takeover
 
 
 def hold_back_produced() -> None:
@@ -176,7 +190,7 @@ def main() -> int:
         served = ProcessorSettings(
             kafka_bootstrap=options["bootstrap"], state_dir=options["state_dir"], metrics_port=port
         )
-        return run_processor(served, lambda _registry: counting)
+        return run_processor(served, lambda _settings, _registry: counting)
     runtime = FragileRuntime(counting, StreamSettings(**options), registry=CollectorRegistry())
     runtime.faults, runtime.without = [tuple(fault) for fault in faults], frozenset(without)
     stop = threading.Event()

@@ -130,3 +130,17 @@ def test_the_clock_waits_for_records_that_came_while_the_member_was_frozen(stage
     worker.send_signal(signal.SIGCONT)
     stage.outputs(1)
     assert [msgspec.json.decode(m.value())["id"] for m in stage.read(stage.output)] == [1]
+
+
+def test_a_processor_that_has_lost_its_on_timer_says_so(stage: Stage) -> None:
+    stage.create_topics(partitions=1)
+    worker = stage.worker(timers=True, idle_ms=NEVER_IDLE)
+    stage.put(0, "later", 100, stamp=50)
+    eventually(lambda: stage.committed() > 0, "set")
+    worker.terminate()
+    assert worker.wait(20) == 0
+    assert "timers_without_on_timer" not in stage.log("0")
+    stage.worker()
+    stage.put(1, stamp=200)
+    assert [out.id for out in stage.outputs(1)] == [1]
+    assert "timers_without_on_timer" in stage.log("0")
