@@ -1,4 +1,5 @@
-"""The join of contact and payment events in siyu.stream, quixstreams, faust and, as the limit, consume and decode only.
+"""The join of contact and payment events in siyu.stream, quixstreams and faust; beside them the limit, which only
+consumes and decodes, and a bare loop over the same libraries as siyu.stream.
 
 One run: the same events, broker, machine and pure step function (``harness/steps.py``) for every engine; events lie in
 two topics of 4 partitions before anything is measured, every engine runs in one process of its own and drains them.
@@ -28,8 +29,7 @@ from benchmarks.harness.measure import Measured
 from benchmarks.harness.run import Engine, faust_states, preload, quix_states, run, siyu_states
 from benchmarks.harness.steps import STEPS
 
-SIYU, QUIX, FAUST, LIMIT = "siyu.stream", "quixstreams", "faust", "limit"
-PHASES = Engine("phases", "benchmarks.engines.siyu_phases", "exactly once, without takeover", siyu_states)
+SIYU, QUIX, FAUST, LIMIT, BARE = "siyu.stream", "quixstreams", "faust", "limit", "bare_loop"
 _ENGINES = Path(__file__).with_name("engines")
 ENGINES = {
     engine.name: engine
@@ -44,6 +44,7 @@ ENGINES = {
         ),
         Engine(FAUST, "benchmarks.engines.faust_streaming", "at least once", faust_states),
         Engine(LIMIT, "benchmarks.engines.limit", "none: consume and decode only", None),
+        Engine(BARE, "benchmarks.engines.bare_loop", "exactly once until anything goes wrong", siyu_states),
     )
 }
 LARGEST = {FAUST: 100_000}
@@ -75,17 +76,7 @@ def join(options: argparse.Namespace, cluster: Cluster, broker_pid: int) -> Figu
             measured[name].append(figures)
             if outputs is not None:
                 checked[name] = outputs
-    found = result(options, measured, checked)
-    if options.profile:
-        say("the loop's phases")
-        profiled, _ = run(
-            cluster, broker_pid, PHASES, step, inputs[options.events], checkers[options.events], name="phases"
-        )
-        found["phases_us_per_event"] = {
-            **profiled.reports[0],
-            "all": round(profiled.seconds / profiled.events * 1e6, 2),
-        }
-    return found
+    return result(options, measured, checked)
 
 
 def result(options: argparse.Namespace, measured: dict[str, list[Measured]], checked: dict[str, Checked]) -> Figures:
@@ -145,10 +136,6 @@ def table(found: Figures) -> str:
         lines.append(f"{SIYU} {title}: " + ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()))
     parts = found["siyu_stream_us_per_event"]
     lines.append("siyu.stream, µs an event: " + ", ".join(f"{part} {value}" for part, value in parts.items()))
-    if phases := found.get("phases_us_per_event"):
-        lines.append(f"{'phase, µs an event':20}{'wall':>10}{'Python thread':>16}")
-        lines += [f"  {name:18}{wall:>10.2f}{phases['thread'][name]:>16.2f}" for name, wall in phases["wall"].items()]
-        lines.append(f"  {'all':18}{phases['all']:>10.2f}")
     return "\n".join(lines)
 
 
@@ -161,7 +148,6 @@ def main() -> int:
         "--engines", nargs="+", choices=list(ENGINES), default=list(ENGINES), help=f"{SIYU} always runs"
     )
     parser.add_argument("--rounds", type=int, default=3, help="runs of each engine, medians count")
-    parser.add_argument("--profile", action="store_true", help="also where the time goes, phase by phase")
     return show(parser, join, table)
 
 

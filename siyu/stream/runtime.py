@@ -313,7 +313,6 @@ class Runtime(Generic[S]):
             self._produce(batches[number], partition)
         self._reached("produced")
         commit_seconds = self._commit_while_reading(batches)
-        self._transaction_open = False
         for number in batches:
             self._partitions[number].committed()
         self._aborts_in_a_row = 0
@@ -350,6 +349,7 @@ class Runtime(Generic[S]):
         self._send_offsets(batches)
         self._reached("offsets sent")
         self._commit()
+        self._transaction_open = False
         self._reached("committed")
         return time.perf_counter() - began
 
