@@ -37,7 +37,7 @@ class StreamMetrics:
         self.timers_fired = counter("timers_fired", "Timers whose effects were committed").labels(processor)
         self.batches = counter("batches", "Committed batches").labels(processor)
         self.aborts = counter("transaction_aborts", "Transactions aborted and repeated").labels(processor)
-        self.cache_hits = counter("cache_hits", "States found decoded in memory, a key and batch").labels(processor)
+        self.cache_hits = counter("cache_hits", "Records whose state was found decoded in memory").labels(processor)
         self.cache_misses = counter("cache_misses", "States looked up on disk, a key and batch").labels(processor)
         self.restored = counter("restored_records", "Changelog records replayed into a store").labels(processor)
         self.rebuilt = counter("stores_rebuilt", "Stores started from scratch for a reason").labels(processor)

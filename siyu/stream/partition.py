@@ -140,7 +140,7 @@ class Partition(Generic[S]):
             return
         messages, self._inbox = self._inbox[:count], self._inbox[count:]
         decode, number, read, hot = self._processor.codec.decode, self.number, self._read, self._hot.young
-        cold = set()
+        cold, unreadable = set(), 0
         for message in messages:
             topic, offset, stamp = message.topic(), message.offset(), message.timestamp()[1]
             assert topic is not None
@@ -155,11 +155,12 @@ class Partition(Generic[S]):
             except Exception as error:  # the rim of the codec: a dead letter when its turn comes
                 letter = self._letter(message, "decode", error)
                 read.append((b"", Unreadable(topic, number, offset, stamp, "", None, letter), message))
+                unreadable += 1
                 continue
             if raw_key not in hot:
                 cold.add(raw_key)
             read.append((raw_key, record, message))
-        self.cache_hits += len(messages) - len(cold)
+        self.cache_hits += len(messages) - unreadable - len(cold)
         self._load(cold)
 
     def _letter(self, message: Message, stage: str, error: Exception) -> DeadLetter:

@@ -19,7 +19,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, Generic, TypeVar
 
 import structlog
@@ -71,7 +71,9 @@ class Runtime(Generic[S]):
         self._client_logger = logging.getLogger("siyu.kafka")
         self._stop = threading.Event()
         self._stop_seen: float | None = None
-        self._turned = self._fetched = time.monotonic()
+        self._turned = time.monotonic()
+        self._fetched = 0.0
+        """When the last fetch ended, less the CPU time this thread has had."""
         self._connected = False
         self._failure: StreamError | None = None
         self._group: Any = None
@@ -247,8 +249,11 @@ class Runtime(Generic[S]):
         self._reached("stored")
 
     def _mind_the_gap(self) -> None:
-        """After a stop between two fetches (frozen, or a commit that waited) an empty fetch does not mean silence."""
-        last, self._fetched = self._fetched, time.monotonic()
+        """After a stop between two fetches (frozen, or a commit that waited) an empty fetch does not mean silence.
+
+        Work is no stop: librdkafka fetches on meanwhile.
+        """
+        last, self._fetched = self._fetched, time.monotonic() - time.thread_time()
         if (self._fetched - last) * 1000 > self.settings.idle_ms / 2:
             for partition in self._partitions.values():
                 partition.hush()
@@ -270,7 +275,7 @@ class Runtime(Generic[S]):
         return {
             number: math.ceil(p.waiting * share)
             for number, p in self._partitions.items()
-            if p.waiting or p.due(p.tick_ms(wall_ms()))
+            if p.waiting or (not p.halted and p.due(p.tick_ms(wall_ms())))
         }
 
     def _on_fetch_error(self, error: KafkaError, message: Message) -> None:
@@ -335,9 +340,14 @@ class Runtime(Generic[S]):
         try:
             for partition in self._partitions.values():
                 partition.read(self.settings.batch_records)
+            return concluding.result()
+        except BaseException:
+            if not concluding.done():  # we are ending: it gets as long as a stop would give it
+                self._stop.set()
+                wait((concluding,))
+            raise
         finally:
-            seconds = concluding.result()
-        return seconds
+            del concluding  # it holds what was raised, which holds this frame and all the partitions
 
     def _conclude(self, batches: Iterable[int]) -> float:
         """Flush, offsets, commit; how long it took, in seconds."""

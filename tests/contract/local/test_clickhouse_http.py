@@ -479,7 +479,7 @@ def test_a_kill_keeps_what_was_acknowledged_and_nothing_twice(own_server: LocalC
 
 def test_too_many_waiting_writers_are_refused_and_the_rest_served(own_server: LocalClickHouse) -> None:
     own_server.execute("CREATE TABLE t (id UInt64) ENGINE = MergeTree ORDER BY id")
-    slow = "INSERT INTO t SELECT sleepEachRow(0.5) FROM numbers(2) SETTINGS max_block_size = 1"
+    slow = "INSERT INTO t SELECT sleepEachRow(1) FROM numbers(2) SETTINGS max_block_size = 1"
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: httpx2.post(own_server.url, content=slow, timeout=60), range(8)))
     refused = [answer for answer in answers if answer.status_code != 200]
