@@ -49,7 +49,7 @@ class HotStates(Generic[S]):
         self._mean_bytes += (size - self._mean_bytes) * (0.05 if self._mean_bytes else 1.0)
 
     def age(self) -> bool:
-        """Between batches only: forgets the old generation once the young one is full, and says whether it was."""
+        """Before a batch only: forgets the old generation once the young one is full, and says whether it was."""
         if len(self.young) * self._mean_bytes < self._half:
             return False
         self._old, self.young = self.young, {}

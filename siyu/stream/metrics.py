@@ -44,8 +44,8 @@ class StreamMetrics:
         self.restoring = gauge("restoring_partitions", "Partitions that wait for their changelog").labels(processor)
         self.restore_left = gauge("restore_left_records", "Changelog offsets still to replay").labels(processor)
         self.assigned = gauge("assigned_partitions", "Partitions this member owns").labels(processor)
-        self.step_seconds = seconds("step_seconds", "Decode, load, step and encode, a batch")
-        self.commit_seconds = seconds("commit_seconds", "Produce, flush, offsets and commit, a batch")
+        self.step_seconds = seconds("step_seconds", "Steps, encoding, and reading unless done ahead, a batch")
+        self.commit_seconds = seconds("commit_seconds", "Flush, offsets and commit, a batch")
         self.store_seconds = seconds("store_seconds", "Write of committed states to disk")
         self.batch_records = Histogram(
             "siyu_stream_batch_records",

@@ -88,8 +88,9 @@ class Partition(Generic[S]):
         settings: StreamSettings,
         states: StateCodec[S],
         store: StateStore,
-        cache_bytes: int,
+        share: int = 1,
     ) -> None:
+        """``share``: how many partitions divide the member's cache, and the timers that one batch fires."""
         self.number = number
         self.store = store
         self.positions: dict[str, int] = {}
@@ -107,8 +108,9 @@ class Partition(Generic[S]):
         self._processor = processor
         self._settings = settings
         self._states = states
-        self._hot: HotStates[S] = HotStates(cache_bytes)
+        self._hot: HotStates[S] = HotStates(settings.cache_bytes // share)
         self._timers = DueTimers(store, in_use=processor.on_timer is not None)
+        self._most_timers = max(1, settings.batch_records // share)
         self._limit = DeadLetterLimit(settings)
         self._seen = 0
         self._quiet_since = time.monotonic()
@@ -169,14 +171,13 @@ class Partition(Generic[S]):
     # -- steps ----------------------------------------------------------------------------------------------------
 
     def process(self, count: int, tables: Mapping[str, GlobalTable] | None = None, tick_ms: int = 0) -> Batch:
-        """Runs the steps over up to ``count`` records, and due timers before the record that makes them due.
+        """Runs the steps over up to ``count`` read records, and due timers before the record that makes them due.
 
         ``tick_ms``: timers due then fire although no record says so. When the dead-letter limit is passed, ``halted``
         says why, and the record that passed it and those after it are not processed.
         """
         if self._hot.age():
             self._hot.promote({raw_key for raw_key, *_ in self._read})
-        self.read(count)
         todo = self._read[:count]
         batch = Batch({topic: [] for topic in self._processor.outputs})
         step, states, positions, timers_due = self._processor.step, self._hot.young, self.positions, self._timers
@@ -188,13 +189,14 @@ class Partition(Generic[S]):
             if now >= timers_due.next_ms and not self._fire(now, ctx, batch):
                 break
             ctx.now = now
-            stage, letter = "step", None
-            try:
-                if isinstance(record, Unreadable):
-                    letter = record.letter
-                else:
-                    state, timers = states[raw_key]
-                    ctx.timers = timers
+            letter = None
+            if isinstance(record, Unreadable):
+                letter = record.letter
+            else:
+                state, timers = states[raw_key]
+                ctx.timers = timers
+                stage = "step"
+                try:
                     new = step(record.key, record, state, ctx)
                     stage = "encode"
                     if new is not state or ctx.emitted or ctx.timers is not timers:
@@ -202,9 +204,9 @@ class Partition(Generic[S]):
                         self._accept(raw_key, record.key, new, timers, changed, ctx, batch)
                     elif ctx.globals_read:
                         ctx.reset()
-            except Exception as error:  # the rim of the step: a dead letter, or a halt
-                letter = self._letter(message, stage, error)
-                ctx.reset()
+                except Exception as error:  # the rim of the step: a dead letter, or a halt
+                    letter = self._letter(message, stage, error)
+                    ctx.reset()
             if letter is not None:
                 if self._halts():
                     break
@@ -272,7 +274,7 @@ class Partition(Generic[S]):
         ctx.reset()
 
     def _halts(self) -> bool:
-        self.halted = self._limit.exceeded(self._seen)
+        self.halted = self.halted or self._limit.exceeded(self._seen)
         return self.halted is not None
 
     # -- timers ---------------------------------------------------------------------------------------------------
@@ -300,7 +302,7 @@ class Partition(Generic[S]):
     def _fire(self, until_ms: int, ctx: Context, batch: Batch) -> bool:
         """Fires what is due, in order of due time; False when a batch's worth was reached first, or at a halt."""
         timers = self._timers
-        while entries := timers.take(until_ms, min(_TIMER_SLICE, self._settings.batch_records - batch.timers)):
+        while entries := timers.take(until_ms, min(_TIMER_SLICE, self._most_timers - batch.timers)):
             self._load({key for _, key in entries})
             for position, (due_ms, raw_key) in enumerate(entries):
                 standing = self._hot.young[raw_key][1]

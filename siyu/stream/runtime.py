@@ -6,7 +6,7 @@ another member right; the first is kept here, in ``_conclude``, the others in ``
 
 1. flush, then send the offsets, then commit.
 
-No transaction is ever open while a rebalance callback runs: callbacks run inside ``consume``, between batches.
+No transaction is open while partitions are handed over: rebalance callbacks run inside ``consume``, between batches.
 docs/engine.md has the argument in full.
 """
 
@@ -19,7 +19,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
 import structlog
@@ -154,10 +154,13 @@ class Runtime(Generic[S]):
         self._persist("init transactions", lambda: self._producer.init_transactions(CALL_SECONDS * 5))
 
     def _close(self) -> None:
+        # A commit on its way gets what a stop would give it, and the consumer is left alone until then.
+        self._stop = threading.Event()
+        self._stop.set()
+        self._committer.shutdown()
         if hasattr(self, "_consumer"):
             self._consumer.close()
         self._release()
-        self._committer.shutdown()
         if self._transaction_open:
             try:
                 self._producer.abort_transaction(CALL_SECONDS)
@@ -269,14 +272,24 @@ class Runtime(Generic[S]):
                 partition.take(message)
 
     def _work(self) -> dict[int, int]:
-        """Partition number → how many records the next batch takes of it: 0 where only timers may be due."""
+        """Partition number → how many records the next batch takes of it: 0 where only timers are due."""
         waiting = sum(p.waiting for p in self._partitions.values())
         share = min(1.0, self.settings.batch_records / waiting) if waiting else 0.0
         return {
             number: math.ceil(p.waiting * share)
             for number, p in self._partitions.items()
-            if p.waiting or (not p.halted and p.due(p.tick_ms(wall_ms())))
+            if p.waiting or (not p.halted and p.due(max(p.stream_time, self._tick_ms(p))))
         }
+
+    def _tick_ms(self, partition: Partition[S]) -> int:
+        """Up to when the wall clock fires this partition's timers; 0 while records of it may wait anywhere."""
+        if (tick_ms := partition.tick_ms(wall_ms())) and any(
+            # Behind other partitions' in the client: the log goes on behind the end that was reached.
+            self._consumer.get_watermark_offsets(TopicPartition(topic, partition.number), cached=True)[1] > end
+            for topic, end in partition.ends.items()
+        ):
+            return 0
+        return tick_ms
 
     def _on_fetch_error(self, error: KafkaError, message: Message) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
@@ -310,9 +323,8 @@ class Runtime(Generic[S]):
         for number, count in work.items():
             start = time.perf_counter()
             partition = self._partitions[number]
-            tick_ms = 0 if count else partition.tick_ms(wall_ms())
             partition.read(count)
-            batches[number] = partition.process(count, tables, tick_ms)
+            batches[number] = partition.process(count, tables, 0 if count else self._tick_ms(partition))
             step_seconds += time.perf_counter() - start
             # At once, so that librdkafka compresses and sends it while the next partition's steps run.
             self._produce(batches[number], partition)
@@ -341,11 +353,6 @@ class Runtime(Generic[S]):
             for partition in self._partitions.values():
                 partition.read(self.settings.batch_records)
             return concluding.result()
-        except BaseException:
-            if not concluding.done():  # we are ending: it gets as long as a stop would give it
-                self._stop.set()
-                wait((concluding,))
-            raise
         finally:
             del concluding  # it holds what was raised, which holds this frame and all the partitions
 

@@ -135,7 +135,7 @@ class Takeover(Generic[S]):
         except BaseException:
             store.close()
             raise
-        return Partition(number, self.processor, settings, states, store, settings.cache_bytes // owned)
+        return Partition(number, self.processor, settings, states, store, owned)
 
     def _restore(self, partitions: dict[int, Partition[S]], bounds: Bounds) -> None:
         consumer = Consumer(clients.restorer(self.processor, self.settings), logger=logging.getLogger("siyu.kafka"))

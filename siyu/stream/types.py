@@ -151,6 +151,7 @@ class StreamSettings:
     instance: str = "0"
     """Stable across restarts (StatefulSet ordinal); part of group.instance.id and transactional.id."""
     batch_records: int = 10_000
+    """Of one transaction. A fetch takes two batches, of which one is read while the other commits."""
     batch_ms: int = 100
     transaction_timeout_ms: int = 15_000
     """Short: a successor waits this long for a frozen member's open transaction."""

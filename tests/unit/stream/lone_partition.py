@@ -30,8 +30,8 @@ def processor(state_type: type[Any], step: Any, **more: Any) -> Processor[Any]:
 def partition(
     path: Path, lone: Processor[Any], store: StateStore | None = None, cache_bytes: int = 100_000, **settings: Any
 ) -> Partition[Any]:
-    options = StreamSettings(bootstrap="", state_dir=path, **settings)
-    return Partition(0, lone, options, StateCodec(lone), store or StateStore(path), cache_bytes)
+    options = StreamSettings(bootstrap="", state_dir=path, cache_bytes=cache_bytes, **settings)
+    return Partition(0, lone, options, StateCodec(lone), store or StateStore(path))
 
 
 def message(offset: int, value: Any, key: bytes | None = b"k", stamp: int = 0) -> Message:
@@ -44,6 +44,7 @@ def process(one: Partition[Any], messages: Iterable[Message] = (), count: int = 
     """A batch of up to ``count`` records: those that wait, then these."""
     for fetched in messages:
         one.take(fetched)
+    one.read(count)
     return one.process(count, **more)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import lone_partition
 import msgspec
 import pytest
+from confluent_kafka import Consumer
 from lone_partition import commit, message, process, processor
 from prometheus_client import CollectorRegistry
 
@@ -37,6 +38,7 @@ def keep(key: str, timer: Timer, state: Kept, ctx: Context) -> Kept:
 def runtime_of(one: Partition[Any], path: Path, kind: type[Runtime[Any]] = Runtime, **settings: Any) -> Runtime[Any]:
     made = kind(one._processor, StreamSettings(bootstrap="", state_dir=path, **settings), registry=CollectorRegistry())
     made._partitions = {0: one}
+    made._consumer = Consumer({"group.id": "none"})
     return made
 
 
@@ -64,6 +66,28 @@ def test_a_batch_takes_its_share_of_every_partition(tmp_path: Path) -> None:
         one.take(message(n, 1))
     other.take(message(0, 1))
     assert runtime._work() == {0: 10, 1: 1}
+
+
+def test_timers_that_one_batch_could_not_fire_go_on_in_the_next(tmp_path: Path) -> None:
+    one = lone_partition.partition(tmp_path / "p", processor(Kept, step, on_timer=keep), batch_records=10)
+    runtime = runtime_of(one, tmp_path)
+    process(one, [message(n, 50, b"k%d" % n, stamp=1) for n in range(25)])
+    commit(one)
+    fired = [process(one, [message(25, 1_000, stamp=100)]).timers]
+    commit(one)
+    while runtime._work():
+        fired.append(process(one).timers)
+        commit(one)
+    assert fired == [10, 10, 5]
+
+
+def test_a_state_that_should_be_in_memory_and_is_not_ends_the_loop_and_is_no_dead_letter(tmp_path: Path) -> None:
+    one = lone_partition.partition(tmp_path, processor(Kept, step, on_timer=keep))
+    one.take(message(0, 1))
+    one.read(1)
+    one._hot.young.clear()
+    with pytest.raises(KeyError):
+        one.process(1)
 
 
 class Broken(Runtime[Any]):
@@ -117,5 +141,4 @@ def test_what_interrupts_the_reading_does_not_wait_for_a_broker_that_is_away(tmp
     one.read = interrupted  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         runtime._commit_while_reading({})
-    runtime._committer.shutdown()
-    one.close()
+    runtime._close()

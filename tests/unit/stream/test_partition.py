@@ -124,7 +124,7 @@ def test_cache_and_batching_change_no_result(
             commit(one, offset - len(batch), write=write)
             one.process(len(batch))
         else:
-            one.process(len(batch))
+            process(one, count=len(batch))
             commit(one, offset, write=write)
         for key, value in batch:
             if value == 0:
