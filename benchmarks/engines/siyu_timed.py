@@ -7,6 +7,7 @@ for what is called once a record: there it is the clock on the wall, a call that
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -39,11 +40,10 @@ BATCH: dict[tuple[Any, str], str] = {
 }
 RECORD = ("decode", "step", "state encode", "output encode")
 INSIDE = {
-    "read": ("decode", "state read"),
+    "read": ("decode",),
     "process": ("step", "state encode", "output encode"),
-    "transaction": ("read", "process", "produce"),
 }
-"""What a part contains: the rest of *process* is the loop over the records, that of *transaction* the bookkeeping."""
+"""What is called once a record and where: what is called once a batch finds out by itself what it contains."""
 _INTERRUPTED_S = 0.001
 _CALIBRATIONS, _CALLS = 20, 10_000
 
@@ -52,6 +52,7 @@ class Stopwatch:
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.calls: defaultdict[str, int] = defaultdict(int)
+        self._inner = threading.local()
         self.waited = 0.0
         """Seconds in which the thread did not run, within what ``whole`` takes."""
 
@@ -69,10 +70,16 @@ class Stopwatch:
         return call
 
     def batch(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Without what is timed like this within it, in the same thread."""
+        inner = self._inner
+
         def call(*args: Any) -> Any:
+            outside, inner.seconds = getattr(inner, "seconds", 0.0), 0.0
             began = time.thread_time()
             result = function(*args)
-            self.seconds[part] += time.thread_time() - began
+            took = time.thread_time() - began
+            self.seconds[part] += took - inner.seconds
+            inner.seconds = outside + took
             return result
 
         return call
@@ -92,7 +99,7 @@ class Stopwatch:
         return call
 
     def net(self) -> dict[str, float]:
-        """Seconds of each part without what it contains and without what measuring it cost."""
+        """Seconds of each part without the records' parts it contains and without what measuring them cost."""
         inside, around = _own_cost()
         return {
             part: spent

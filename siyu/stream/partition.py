@@ -60,7 +60,7 @@ class Batch:
 
     outputs: dict[str, list[Produced]]
     """Every declared output → its messages, in order."""
-    inputs: dict[str, int] = field(default_factory=dict)
+    inputs: dict[str, int]
     """Input topic → records processed."""
     records: int = 0
     timers: int = 0
@@ -76,6 +76,8 @@ def wall_ms() -> int:
 
 _NOT_THERE: Final = (None, NO_TIMERS)
 _TIMER_SLICE = 500
+_SLICE = 250
+"""Records that are decoded and then stepped over together: as many as the processor's own cache has room for."""
 
 
 class Partition(Generic[S]):
@@ -102,7 +104,8 @@ class Partition(Generic[S]):
         """Why this partition consumes nothing more, until a restart."""
         self.cache_hits = 0
         self.cache_misses = 0
-        self._inbox: list[Message] = []
+        self.inbox: list[Message] = []
+        """Fetched, in order."""
         self._read: list[tuple[bytes, Record, Message]] = []
         """Decoded, their states in memory."""
         self._processor = processor
@@ -128,19 +131,14 @@ class Partition(Generic[S]):
     @property
     def waiting(self) -> int:
         """Records that were fetched and are not processed."""
-        return len(self._inbox) + len(self._read)
+        return len(self.inbox) + len(self._read)
 
-    def take(self, message: Message) -> None:
-        """A fetched record, in order."""
-        if self.halted is None:
-            self._inbox.append(message)
-
-    def read(self, count: int) -> None:
-        """Decodes up to ``count`` records in advance and has their states in memory; changes nothing else."""
-        count -= len(self._read)
-        if count <= 0 or not self._inbox:
-            return
-        messages, self._inbox = self._inbox[:count], self._inbox[count:]
+    def read(self) -> bool:
+        """Decodes the next few records and has their states in memory; changes nothing else. False: there are none."""
+        messages = self.inbox[:_SLICE]
+        if not messages:
+            return False
+        del self.inbox[:_SLICE]
         decode, number, read, hot = self._processor.codec.decode, self.number, self._read, self._hot.young
         cold, unreadable = set(), 0
         for message in messages:
@@ -164,6 +162,7 @@ class Partition(Generic[S]):
             read.append((raw_key, record, message))
         self.cache_hits += len(messages) - unreadable - len(cold)
         self._load(cold)
+        return True
 
     def _letter(self, message: Message, stage: str, error: Exception) -> DeadLetter:
         return DeadLetter(message.key(), message.value(), stage, headers(message, stage, error, self._processor.name))
@@ -171,18 +170,34 @@ class Partition(Generic[S]):
     # -- steps ----------------------------------------------------------------------------------------------------
 
     def process(self, count: int, tables: Mapping[str, GlobalTable] | None = None, tick_ms: int = 0) -> Batch:
-        """Runs the steps over up to ``count`` read records, and due timers before the record that makes them due.
+        """Runs the steps over up to ``count`` records, and due timers before the record that makes them due.
 
         ``tick_ms``: timers due then fire although no record says so. When the dead-letter limit is passed, ``halted``
         says why, and the record that passed it and those after it are not processed.
         """
         if self._hot.age():
             self._hot.promote({raw_key for raw_key, *_ in self._read})
-        todo = self._read[:count]
-        batch = Batch({topic: [] for topic in self._processor.outputs})
-        step, states, positions, timers_due = self._processor.step, self._hot.young, self.positions, self._timers
+        batch = Batch({topic: [] for topic in self._processor.outputs}, dict.fromkeys(self.positions, 0))
         ctx = Context(self.stream_time, tables)
-        now = ctx.now
+        if count:
+            self._quiet_since = time.monotonic()
+        while batch.records < count and (self._read or self.read()):
+            if not self._step(count - batch.records, ctx, batch):
+                break
+        else:
+            # Those that the last record set to a time already passed, and those of a silent partition.
+            if self.due(until_ms := max(ctx.now, tick_ms)):
+                self._fire(until_ms, ctx, batch)
+        self.stream_time = ctx.now
+        if self.halted:
+            self.inbox, self._read = [], []
+        return batch
+
+    def _step(self, count: int, ctx: Context, batch: Batch) -> bool:
+        """Runs the steps over up to ``count`` of the read records; False when timers or a halt come first."""
+        todo = self._read[:count]
+        step, states, positions, timers_due = self._processor.step, self._hot.young, self.positions, self._timers
+        now, done = ctx.now, 0
         for raw_key, record, message in todo:
             if record.timestamp_ms > now:
                 now = record.timestamp_ms
@@ -212,22 +227,14 @@ class Partition(Generic[S]):
                     break
                 batch.dead.append(letter)
             self._seen += 1
-            batch.records += 1
+            done += 1
             positions[record.topic] = record.offset + 1
-        else:
-            # Those that the last record set to a time already passed, and those of a silent partition.
-            if self.due(until_ms := max(ctx.now, tick_ms)):
-                self._fire(until_ms, ctx, batch)
-        self.stream_time = ctx.now
-        topics = [record.topic for _, record, _ in todo[: batch.records]]
-        batch.inputs = {topic: topics.count(topic) for topic in positions}
-        if todo:
-            self._quiet_since = time.monotonic()
-        if self.halted:
-            self._inbox, self._read = [], []
-        else:
-            del self._read[: batch.records]
-        return batch
+        batch.records += done
+        topics = [record.topic for _, record, _ in todo[:done]]
+        for topic in positions:
+            batch.inputs[topic] = batch.inputs.get(topic, 0) + topics.count(topic)
+        del self._read[:done]
+        return done == len(todo)
 
     def _accept(
         self,

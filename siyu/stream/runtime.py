@@ -263,13 +263,13 @@ class Runtime(Generic[S]):
 
     def _sort(self, fetched: list[Message]) -> None:
         """Messages to their partitions, in order; errors are dealt with."""
-        partitions = self._partitions
+        inboxes = {number: p.inbox for number, p in self._partitions.items() if not p.halted}
         for message in fetched:
             error = message.error()
             if error is not None:
                 self._on_fetch_error(error, message)
-            elif (partition := partitions.get(message.partition())) is not None:  # type: ignore[arg-type]
-                partition.take(message)
+            elif (inbox := inboxes.get(message.partition())) is not None:  # type: ignore[arg-type]
+                inbox.append(message)
 
     def _work(self) -> dict[int, int]:
         """Partition number → how many records the next batch takes of it: 0 where only timers are due."""
@@ -323,7 +323,6 @@ class Runtime(Generic[S]):
         for number, count in work.items():
             start = time.perf_counter()
             partition = self._partitions[number]
-            partition.read(count)
             batches[number] = partition.process(count, tables, 0 if count else self._tick_ms(partition))
             step_seconds += time.perf_counter() - start
             # At once, so that librdkafka compresses and sends it while the next partition's steps run.
@@ -351,7 +350,8 @@ class Runtime(Generic[S]):
         concluding = self._committer.submit(self._conclude, batches)
         try:
             for partition in self._partitions.values():
-                partition.read(self.settings.batch_records)
+                while not concluding.done() and partition.read():
+                    pass
             return concluding.result()
         finally:
             del concluding  # it holds what was raised, which holds this frame and all the partitions

@@ -42,9 +42,7 @@ def message(offset: int, value: Any, key: bytes | None = b"k", stamp: int = 0) -
 
 def process(one: Partition[Any], messages: Iterable[Message] = (), count: int = 5_000, **more: Any) -> Batch:
     """A batch of up to ``count`` records: those that wait, then these."""
-    for fetched in messages:
-        one.take(fetched)
-    one.read(count)
+    one.inbox.extend(messages)
     return one.process(count, **more)
 
 

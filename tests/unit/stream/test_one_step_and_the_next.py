@@ -140,7 +140,7 @@ def test_records_behind_many_timers_do_not_become_one_huge_batch(tmp_path: Path)
     process(one, [message(n, 50, b"k%d" % n, stamp=1) for n in range(100)], count=100)
     commit(one)
     offset, sizes = 100, []
-    one.take(message(offset, 0, b"x", stamp=100))
+    one.inbox.append(message(offset, 0, b"x", stamp=100))
     while one.waiting:
         fetched = 10 if len(sizes) < 10 else 0
         more = [message(offset + 1 + n, 0, b"x%d" % (offset + n), stamp=100) for n in range(fetched)]

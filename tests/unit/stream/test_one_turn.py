@@ -63,8 +63,8 @@ def test_a_batch_takes_its_share_of_every_partition(tmp_path: Path) -> None:
     runtime = runtime_of(one, tmp_path, batch_records=10)
     runtime._partitions[1] = other
     for n in range(15):
-        one.take(message(n, 1))
-    other.take(message(0, 1))
+        one.inbox.append(message(n, 1))
+    other.inbox.append(message(0, 1))
     assert runtime._work() == {0: 10, 1: 1}
 
 
@@ -83,8 +83,8 @@ def test_timers_that_one_batch_could_not_fire_go_on_in_the_next(tmp_path: Path) 
 
 def test_a_state_that_should_be_in_memory_and_is_not_ends_the_loop_and_is_no_dead_letter(tmp_path: Path) -> None:
     one = lone_partition.partition(tmp_path, processor(Kept, step, on_timer=keep))
-    one.take(message(0, 1))
-    one.read(1)
+    one.inbox.append(message(0, 1))
+    one.read()
     one._hot.young.clear()
     with pytest.raises(KeyError):
         one.process(1)
@@ -117,7 +117,7 @@ def test_what_a_failed_commit_leaves_goes_at_once_and_not_with_some_later_collec
     assert isinstance(runtime, Broken)
     runtime.began = threading.Event()
     runtime._stop.set()
-    one.take(message(0, 1))
+    one.inbox.append(message(0, 1))
     with pytest.raises(_AbortTransactionError):
         runtime._commit_while_reading({})
     gone = weakref.ref(one)
@@ -132,9 +132,9 @@ def test_what_interrupts_the_reading_does_not_wait_for_a_broker_that_is_away(tmp
     runtime = runtime_of(one, tmp_path, Broken)
     assert isinstance(runtime, Broken)
     runtime.began = threading.Event()
-    one.take(message(0, 1))
+    one.inbox.append(message(0, 1))
 
-    def interrupted(_count: int) -> None:
+    def interrupted() -> bool:
         runtime.began.wait()
         raise KeyboardInterrupt
 

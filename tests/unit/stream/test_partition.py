@@ -117,10 +117,10 @@ def test_cache_and_batching_change_no_result(
     offset = 0
     for batch, write in zip(batches, written, strict=False):
         for i, (key, value) in enumerate(batch):
-            one.take(message(offset + i, value, key))
+            one.inbox.append(message(offset + i, value, key))
         offset += len(batch)
         if ahead:
-            one.read(len(batch))
+            one.read()
             commit(one, offset - len(batch), write=write)
             one.process(len(batch))
         else:

@@ -28,7 +28,6 @@ class Unhurried(Runtime[Any]):
     def _transact(self, work: dict[int, int]) -> None:
         for number, count in work.items():
             one = self._partitions[number]
-            one.read(count)
             one.process(count, None, 0 if count else self._tick_ms(one))
             one.changelog_records()
             one._changed.clear()
