@@ -23,7 +23,7 @@ def main() -> None:
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
             "isolation.level": "read_committed",
-            "queued.min.messages": _BATCH * 2,
+            "queued.min.messages": _BATCH,
             "queued.max.messages.kbytes": 65_536,
             "fetch.queue.backoff.ms": 5,
         }

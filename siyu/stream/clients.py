@@ -107,7 +107,7 @@ def consumer(processor: Processor[Any], settings: StreamSettings) -> dict[str, A
         "enable.partition.eof": processor.on_timer is not None,
         "fetch.wait.max.ms": settings.batch_ms,
         **_FETCH_ON,
-        "queued.min.messages": settings.batch_records * 2,
+        "queued.min.messages": settings.batch_records,
         "queued.max.messages.kbytes": 65_536,
     }
 

@@ -158,7 +158,7 @@ class StreamSettings:
     session_timeout_ms: int = 30_000
     """A restart within it moves no partition (static membership)."""
     max_poll_interval_ms: int = 300_000
-    cache_bytes: int = 128 << 20
+    cache_bytes: int = 96 << 20
     """Decoded states kept in memory, over all partitions of this member; sizes are sampled."""
     write_back_ms: int = 1_000
     """Committed states reach the disk at most this much later, many changes of one key as one write."""
