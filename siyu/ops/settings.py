@@ -44,7 +44,7 @@ class ProcessorSettings(ServiceSettings):
     """What a stateful processor can be told besides: memory for states, and how soon a worker counts as gone."""
 
     cache_mb: int = Field(
-        128, ge=1, description="Memory for decoded states, over all partitions of one worker; what does not fit is read"
+        96, ge=1, description="Memory for decoded states, over all partitions of one worker; what does not fit is read"
     )
     session_timeout_ms: int = Field(
         30_000, ge=1_000, description="A worker back within this keeps its partitions; longer, others take them over"
