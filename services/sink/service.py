@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -97,21 +98,27 @@ class Sink:
             database=settings.clickhouse_database,
             timeout_s=settings.clickhouse_timeout_seconds,
         )
+        common: dict[str, Any] = {
+            "bootstrap.servers": settings.kafka_bootstrap,
+            "client.id": f"siyu-sink-{settings.instance}",
+            # As in siyu.stream: with librdkafka's "rebootstrap" (2.16) a call can wait for ever for a broker that went
+            # away and has long been back. A commit seems to have, in one chaos run.
+            "metadata.recovery.strategy": "none",
+            "reconnect.backoff.max.ms": 1_000,
+            "log_level": 0,
+        }
         self._producer = Producer(
             {
-                "bootstrap.servers": settings.kafka_bootstrap,
-                "client.id": f"siyu-sink-{settings.instance}",
+                **common,
                 "enable.idempotence": True,
                 "partitioner": "murmur2_random",
                 "compression.type": "lz4",
                 "message.max.bytes": 8 << 20,
-                "log_level": 0,
             }
         )
         self._consumer = Consumer(
             {
-                "bootstrap.servers": settings.kafka_bootstrap,
-                "client.id": f"siyu-sink-{settings.instance}",
+                **common,
                 "group.id": GROUP,
                 # A restart under the same name takes its partitions back at once, without a rebalance.
                 "group.instance.id": f"{GROUP}-{settings.instance}",
@@ -127,7 +134,6 @@ class Sink:
                 "queued.max.messages.kbytes": 32 << 10,
                 "statistics.interval.ms": 2_000,
                 "stats_cb": self._on_statistics,
-                "log_level": 0,
             }
         )
         self._epoch = 0
