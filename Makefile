@@ -6,7 +6,7 @@ RUN := $(UV) run --frozen
 
 # A distribution's Python is compiled with profile-guided optimisation, those of version managers mostly are not: 13 to
 # 20 % of an event's time. Another one: make UV_PYTHON=...
-DISTRIBUTION := $(shell /usr/bin/python3 -c 'import sys; sys.version_info >= (3, 11) and print(sys.executable)' 2>/dev/null)
+DISTRIBUTION := $(shell /usr/bin/python3 -c 'import sys; (3, 11) <= sys.version_info < (3, 14) and print(sys.executable)' 2>/dev/null)
 ifneq ($(DISTRIBUTION),)
 export UV_PYTHON ?= $(DISTRIBUTION)
 endif
