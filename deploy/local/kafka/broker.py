@@ -4,6 +4,7 @@ The data folder belongs to one running broker. The Java process dies with the Py
 """
 
 import fcntl
+import shutil
 import subprocess
 import tempfile
 import time
@@ -120,7 +121,11 @@ class LocalKafka(ChildServer):
         sharing = [f"-XX:SharedArchiveFile={archive}"] if archive.exists() else []
         training = [f"-XX:ArchiveClassesAtExit={self._train_into}"] if self._train_into else []
         logging = [f"-Dlog4j2.configurationFile={LOG4J}", f"-Dsiyu.kafka.log={self.log_file}"]
-        base = [java.path, *self._jvm, *sharing, *logging]
+        # A killed JVM leaves the native libraries it unpacked: here the next start, or the folder's end, removes them.
+        temporary = self.data_dir / "tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        base = [java.path, *self._jvm, *sharing, *logging, f"-Djava.io.tmpdir={temporary}"]
         with lock, (self.data_dir / "kafka.out").open("ab") as output:
             if not (self.data_dir / "log" / "meta.properties").exists():
                 self._format_storage(base, jars, properties, output.fileno())
