@@ -1,13 +1,17 @@
-"""What the platform says in a callback: the plaintext XML of fact sheet 2.1 and the envelope of 1.3. Pure."""
+"""What a callback says and how it is wrapped: the XML of each event and the envelope (fact sheet 1.3, 2). Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from simulator.world import ContactChange
+from simulator.world.relations import Change, ContactChange
 from siyu.wecom.crypto import SealedMessage
 
-_CHANGE_TYPES: dict[str, str] = {
+Fields = Sequence[tuple[str, str]]
+"""Elements behind the head, in order. A value that begins with ``<`` stands for itself: elements inside elements."""
+
+_CHANGE_TYPES: dict[Change, str] = {
     "add": "add_external_contact",
     "add_half": "add_half_external_contact",
     "edit": "edit_external_contact",
@@ -21,15 +25,15 @@ _CHANGE_TYPES: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class OtherEvent:
-    """A callback that changes no relationship: fields after the common head, in order."""
+    """A planned event that changes no relationship."""
 
     time_s: int
     corp_id: str
     fields: tuple[tuple[str, str], ...]
 
 
-def contact_message(event: ContactChange, welcome_code: str) -> bytes:
-    """The plaintext of a contact change. ``State`` and ``WelcomeCode`` are absent when empty."""
+def contact_fields(event: ContactChange, welcome_code: str) -> list[tuple[str, str]]:
+    """A contact change. ``State`` and ``WelcomeCode`` are absent when empty."""
     fields = [("Event", "change_external_contact"), ("ChangeType", _CHANGE_TYPES[event.change])]
     if event.fail_reason:
         fields.append(("FailReason", event.fail_reason))
@@ -40,12 +44,20 @@ def contact_message(event: ContactChange, welcome_code: str) -> bytes:
         fields.append(("State", event.state))
     if welcome_code:
         fields.append(("WelcomeCode", welcome_code))
-    return _message(event.corp_id, event.time_s, fields)
+    return fields
 
 
-def other_message(event: OtherEvent) -> bytes:
-    """The plaintext of any other event."""
-    return _message(event.corp_id, event.time_s, list(event.fields))
+def message(corp_id: str, time_s: int, fields: Fields, *, sender: str | None = "sys") -> bytes:
+    """The plaintext of an event."""
+    who = "" if sender is None else f"<FromUserName><![CDATA[{sender}]]></FromUserName>"
+    inner = "".join(
+        f"<{name}>{value}</{name}>" if value.startswith("<") else f"<{name}><![CDATA[{value}]]></{name}>"
+        for name, value in fields
+    )
+    return (
+        f"<xml><ToUserName><![CDATA[{corp_id}]]></ToUserName>{who}"
+        f"<CreateTime>{time_s}</CreateTime><MsgType><![CDATA[event]]></MsgType>{inner}</xml>"
+    ).encode()
 
 
 def envelope(corp_id: str, agent_id: str, sealed: SealedMessage, *, agent_first: bool) -> bytes:
@@ -54,11 +66,3 @@ def envelope(corp_id: str, agent_id: str, sealed: SealedMessage, *, agent_first:
     encrypt = f"<Encrypt><![CDATA[{sealed.encrypt}]]></Encrypt>"
     inner = agent + encrypt if agent_first else encrypt + agent
     return f"<xml><ToUserName><![CDATA[{corp_id}]]></ToUserName>{inner}</xml>".encode()
-
-
-def _message(corp_id: str, time_s: int, fields: list[tuple[str, str]]) -> bytes:
-    head = (
-        f"<xml><ToUserName><![CDATA[{corp_id}]]></ToUserName><FromUserName><![CDATA[sys]]></FromUserName>"
-        f"<CreateTime>{time_s}</CreateTime><MsgType><![CDATA[event]]></MsgType>"
-    )
-    return (head + "".join(f"<{name}><![CDATA[{value}]]></{name}>" for name, value in fields) + "</xml>").encode()

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import httpx2
 
+from simulator.apps import App
 from simulator.callbacks import envelope
 from simulator.metrics import SimulatorMetrics
+from simulator.world.corp import Callback
 from siyu.ops.clock import wall_ms
-from siyu.ops.corps import Corp
 from siyu.ops.logging import get_logger
 from siyu.wecom.crypto import CallbackCrypto
 
@@ -59,7 +60,7 @@ def fate_of(policy: DeliveryPolicy, number: int) -> Fate:
 class DeliveryCounts:
     """What became of callbacks. ``duplicates``: second copies that were sent on purpose and accepted."""
 
-    planned: int = 0
+    submitted: int = 0
     delivered: int = 0
     dropped: int = 0
     duplicates: int = 0
@@ -67,13 +68,12 @@ class DeliveryCounts:
 
     @property
     def waiting(self) -> int:
-        return self.planned - self.delivered - self.dropped
+        return self.submitted - self.delivered - self.dropped
 
 
 @dataclass(slots=True)
-class _Callback:
-    number: int
-    corp_id: str
+class _Copy:
+    app: App
     message: bytes
     agent_first: bool
     open_sends: int = 0
@@ -86,16 +86,14 @@ class Deliverer:
     def __init__(
         self,
         *,
-        base_url: str,
-        corps: Mapping[str, Corp],
+        apps: Iterable[App],
         policy: DeliveryPolicy,
         metrics: SimulatorMetrics,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        self._base_url = base_url.rstrip("/")
-        self._corps = corps
+        self._apps = [app for app in apps if app.callback_url]
         self._cryptos = {
-            c.corp_id: CallbackCrypto(c.callback_token, c.callback_aes_key, c.corp_id) for c in corps.values()
+            app: CallbackCrypto(app.callback_token, app.callback_aes_key, app.corp_id) for app in self._apps
         }
         self._policy = policy
         self._metrics = metrics
@@ -115,13 +113,18 @@ class Deliverer:
         self.counts = DeliveryCounts()
         metrics.waiting.set_function(lambda: self.counts.waiting)
 
-    def submit(self, number: int, corp_id: str, message: bytes) -> None:
-        """Takes one callback; its deliveries follow by its fate."""
-        fate = fate_of(self._policy, number)
-        callback = _Callback(number, corp_id, message, fate.agent_first)
-        self._plan(callback, fate.delay_s, attempt=1, duplicate=False)
-        if fate.duplicate_delay_s is not None:
-            self._plan(callback, fate.duplicate_delay_s, attempt=1, duplicate=True)
+    def send(self, callback: Callback) -> None:
+        """Takes one event: every app that is told of it gets a copy, whose deliveries follow by its fate."""
+        for app in self._apps:
+            wanted = not app.events or callback.event in app.events
+            if app.corp_id != callback.corp_id or not wanted or callback.only_agent not in ("", app.agent_id):
+                continue
+            fate = fate_of(self._policy, self.counts.submitted)
+            self.counts.submitted += 1
+            copy = _Copy(app, callback.content, fate.agent_first)
+            self._plan(copy, fate.delay_s, attempt=1, duplicate=False)
+            if fate.duplicate_delay_s is not None:
+                self._plan(copy, fate.duplicate_delay_s, attempt=1, duplicate=True)
 
     @property
     def idle(self) -> bool:
@@ -141,15 +144,15 @@ class Deliverer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._client.aclose()
 
-    def _plan(self, callback: _Callback, delay_s: float, *, attempt: int, duplicate: bool) -> None:
-        callback.open_sends += 1
+    def _plan(self, copy: _Copy, delay_s: float, *, attempt: int, duplicate: bool) -> None:
+        copy.open_sends += 1
         self._open_sends += 1
         self._idle.clear()
         timer: asyncio.TimerHandle
 
         def begin() -> None:
             self._timers.discard(timer)
-            task = asyncio.create_task(self._send(callback, attempt, duplicate))
+            task = asyncio.create_task(self._send(copy, attempt, duplicate))
             self._tasks.add(task)
             task.add_done_callback(self._ended)
 
@@ -162,46 +165,46 @@ class Deliverer:
             # A bug of ours, not of the receiver: without this the scenario would wait for ever without a word.
             self._log.error("delivery broke", exc_info=error)
 
-    async def _send(self, callback: _Callback, attempt: int, duplicate: bool) -> None:
+    async def _send(self, copy: _Copy, attempt: int, duplicate: bool) -> None:
         async with self._slots:
-            result = await self._post(callback)
+            result = await self._post(copy)
         self.counts.attempts += 1
         self._metrics.deliveries.labels(result).inc()
         if result == "accepted":
-            if not callback.accepted:
-                callback.accepted = True
+            if not copy.accepted:
+                copy.accepted = True
                 self.counts.delivered += 1
             if duplicate:
                 self.counts.duplicates += 1
         elif not duplicate and attempt < self._policy.total:
             wait = self._policy.retry_s[min(attempt - 1, len(self._policy.retry_s) - 1)]
-            self._plan(callback, wait, attempt=attempt + 1, duplicate=False)
-        callback.open_sends -= 1
-        if not callback.open_sends and not callback.accepted:
+            self._plan(copy, wait, attempt=attempt + 1, duplicate=False)
+        copy.open_sends -= 1
+        if not copy.open_sends and not copy.accepted:
             self.counts.dropped += 1
             self._metrics.dropped.inc()
-            self._log.warning("callback dropped", corp_id=callback.corp_id, attempt=attempt, reason=result)
+            self._log.warning("callback dropped", corp_id=copy.app.corp_id, attempt=attempt, reason=result)
         self._open_sends -= 1
         if not self._open_sends:
             self._idle.set()
 
-    async def _post(self, callback: _Callback) -> str:
-        corp = self._corps[callback.corp_id]
-        sealed = self._cryptos[callback.corp_id].encrypt(
-            callback.message,
+    async def _post(self, copy: _Copy) -> str:
+        app = copy.app
+        sealed = self._cryptos[app].encrypt(
+            copy.message,
             timestamp=str(wall_ms() // 1000),
             nonce=str(random.SystemRandom().randrange(10**9, 10**10)),
         )
         try:
             async with asyncio.timeout(self._policy.timeout_s):
                 response = await self._client.post(
-                    f"{self._base_url}/callback/wecom/{corp.corp_id}",
+                    app.callback_url,
                     params={
                         "msg_signature": sealed.msg_signature,
                         "timestamp": sealed.timestamp,
                         "nonce": sealed.nonce,
                     },
-                    content=envelope(corp.corp_id, corp.agent_id, sealed, agent_first=callback.agent_first),
+                    content=envelope(app.corp_id, app.agent_id, sealed, agent_first=copy.agent_first),
                     headers={"Content-Type": "text/xml"},
                 )
         except TimeoutError:

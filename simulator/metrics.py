@@ -16,6 +16,11 @@ class SimulatorMetrics:
             ["endpoint", "errcode"],
             registry=self.registry,
         )
+        self.broken = Counter(
+            "siyu_simulator_calls_broken",
+            "Calls that ended in an error of the simulator's own, answered -1",
+            registry=self.registry,
+        )
         self.deliveries = Counter(
             "siyu_simulator_deliveries",
             "Attempts to deliver a callback: accepted, refused (status other than 200), timeout, unreachable",

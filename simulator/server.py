@@ -10,9 +10,11 @@ from pathlib import Path
 
 import uvicorn
 
-from simulator.app import Control, Platform, build_app
+from simulator.app import Control, build_app
+from simulator.apps import apps_of
 from simulator.delivery import Deliverer, DeliveryPolicy
 from simulator.metrics import SimulatorMetrics
+from simulator.platform.gateway import Gateway
 from simulator.retail_data import read_history
 from simulator.scenario import CannotPlay, Plan
 from simulator.scenario.day import plan_day
@@ -81,9 +83,9 @@ async def serve(settings: SimulatorSettings, stop: asyncio.Event) -> int:
     make_plan, begins_ms = planner(settings, tuple(corps))
     open_clock_file(settings.clock_file, begins_ms)
     metrics = SimulatorMetrics()
+    apps = apps_of(corps.values(), settings.callback_base)
     deliverer = Deliverer(
-        base_url=settings.callback_base,
-        corps=corps,
+        apps=apps,
         metrics=metrics,
         policy=DeliveryPolicy(
             seed=settings.seed,
@@ -96,15 +98,26 @@ async def serve(settings: SimulatorSettings, stop: asyncio.Event) -> int:
         ),
     )
     simulation = Simulation(settings, plan=make_plan, clock=clock_from(settings.clock_file), deliverer=deliverer)
-    platform = Platform(settings, corps, simulation, metrics)
-    control = Control(platform, simulation)
+    gateway = Gateway(
+        settings,
+        apps,
+        worlds=lambda: simulation.corps,
+        now_ms=lambda: simulation.now_ms,
+        clock_s=simulation.clock_s,
+        metrics=metrics,
+    )
+    control = Control(gateway, simulation)
     try:
         listener = socket.create_server((settings.host, settings.port))
     except OSError as error:
         raise OSError(f"port {settings.port} cannot be used ({error.strerror}): set SIYU_PORT") from None
     server = _Server(
         uvicorn.Config(
-            build_app(platform, control), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=3
+            build_app(control),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=3,
         )
     )
     serving = asyncio.create_task(server.serve([listener]))

@@ -1,7 +1,8 @@
-"""Plays a scenario against the clock: moves the world, gives out codes, sends callbacks, knows when all is done.
+"""Plays a scenario against the clock: moves the worlds, sends their callbacks, knows when all is done.
 
 idle → playing → (with data: the clock jumps and replays a year) → settling → done. Done means that every callback was
-accepted or dropped, every bill can be read, and no welcome code can be used any more; then the truth is written.
+accepted or dropped, every bill can be read, and no welcome code can be used any more; then the truth is written. An
+open-ended scenario plays until the process ends.
 """
 
 from __future__ import annotations
@@ -9,21 +10,25 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from simulator.bills import BillBook
-from simulator.callbacks import contact_message, other_message
+from simulator.callbacks import OtherEvent
 from simulator.delivery import Deliverer
-from simulator.platform.endpoints import Endpoints
-from simulator.platform.welcomes import Welcomes
+from simulator.platform.endpoints import ALWAYS
 from simulator.scenario import CannotPlay, Plan
 from simulator.settings import SimulatorSettings
 from simulator.truth import truth
-from simulator.world import ContactChange, World
+from simulator.world.bills import BillBook
+from simulator.world.corp import CorpWorld
+from simulator.world.people import People
+from simulator.world.relations import ContactChange, Relations
+from simulator.world.schedule import Action, Schedule
 from siyu.ops.clock import Clock, wall_ms, write_segments
 from siyu.ops.logging import get_logger
 
@@ -42,7 +47,7 @@ class NotIdle(RuntimeError):
 
 
 class Simulation:
-    """One world and one scenario."""
+    """The worlds of all corps and one scenario."""
 
     def __init__(self, settings: SimulatorSettings, *, plan: Planner, clock: Clock, deliverer: Deliverer) -> None:
         self._settings = settings
@@ -53,29 +58,44 @@ class Simulation:
         self.state: State = "idle"
         self.plan = plan(-(-clock.now_ms() // 1000))
         """Who exists and what will happen; planned again for the real start."""
-        self._open_world()
+        self._open_worlds()
 
     @property
     def now_ms(self) -> int:
         """Business time, epoch ms."""
         return self._clock.now_ms()
 
-    def _open_world(self) -> None:
+    def clock_s(self) -> float:
+        """The platform's own clock: what tokens, limits and cursors live by. It follows business time but for replays,
+        in which a token would live for milliseconds (docs/decisions/0006)."""
+        follows = self._settings.clock_file is not None and not self.plan.replay_from_s
+        return self._clock.now_ms() / 1000 if follows else time.monotonic()
+
+    def _open_worlds(self) -> None:
         plan = self.plan
-        self.world = World()
-        self.welcomes = Welcomes(plan.seed, self._settings.welcome_seconds)
-        self.bills = {c: BillBook(b for b in plan.bills if b.corp_id == c) for c in plan.corps}
+        self.schedule = Schedule()
+        self.corps: dict[str, CorpWorld] = {
+            corp_id: CorpWorld(
+                corp_id,
+                seed=plan.seed,
+                people=plan.people.get(corp_id)
+                or People.of_ids(plan.seed, plan.staff[corp_id], plan.customers[corp_id]),
+                relations=Relations(corp_id, plan.openings.get(corp_id)),
+                schedule=self.schedule,
+                send=self._deliverer.send,
+                welcome_s=self._settings.welcome_seconds,
+                rules=plan.rules,
+            )
+            for corp_id in plan.corps
+        }
+        self._to_come = 0
         # Bills of a scenario that has not begun cannot be read, whatever the clock says.
-        readable = self.bills if self.state != "idle" else {c: BillBook(()) for c in plan.corps}
-        self.endpoints = Endpoints(
-            world=self.world,
-            staff=plan.staff,
-            customers=plan.customers,
-            bills=readable,
-            welcomes=self.welcomes,
-            cursor_ttl_s=self._settings.cursor_seconds,
-            seed=plan.seed,
-        )
+        if self.state != "idle":
+            for corp_id, corp in self.corps.items():
+                for family in ALWAYS:
+                    corp.of(family)
+                corp.of(BillBook).add(bill for bill in plan.bills if bill.corp_id == corp_id)
+            plan.animate(self.corps)
 
     def begin(self) -> None:
         """Fixes the start, one second from now. Raises NotIdle the second time, CannotPlay when it is too late."""
@@ -83,32 +103,25 @@ class Simulation:
             raise NotIdle(f"the scenario is {self.state}")
         self.plan = self._planner(-(-self._clock.now_ms() // 1000) + 1)
         self.state = "playing"
-        self._open_world()
-        self._deliverer.counts.planned = len(self.plan.contacts) + len(self.plan.others)
-        self._log.info("scenario begins", status=self.plan.scenario, count=self._deliverer.counts.planned)
+        self._open_worlds()
+        self._to_come = len(self.plan.contacts) + len(self.plan.others)
+        self._log.info("scenario begins", status=self.plan.scenario, count=self._to_come)
 
     async def play(self) -> None:
         """Runs the scenario that has begun to its end."""
-        jumped = not self.plan.replay_from_s
-        for number, event in enumerate(self.plan.timeline()):
-            if not jumped and event.time_s >= self.plan.replay_from_s:
-                await self._jump()
-                jumped = True
-            await self._reach(event.time_s * 1000)
-            if isinstance(event, ContactChange):
-                relationship = self.world.apply(event)
-                code = self.welcomes.issue(event) if event.welcome else ""
-                if event.change.startswith("delete_") and not relationship.friend:
-                    self.welcomes.parted(event.pair)
-                message = contact_message(event, code)
-            else:
-                message = other_message(event)
-            self._deliverer.submit(number, event.corp_id, message)
-        if not jumped:
+        story, jump_s = self.plan.timeline(), self.plan.replay_from_s
+        await self._tell(event for event in story if not jump_s or event.time_s < jump_s)
+        if jump_s:
+            await self._settle(0)
             await self._jump()
+            await self._tell(event for event in story if event.time_s >= jump_s)
+        while self.plan.open_ended:
+            await self._reach(0)
+            await asyncio.sleep(_TICK_S)
+        await self._reach(self.plan.ends_s * 1000)
         self.state = "settling"
         self._log.info("scenario settles", status="settling")
-        await self._settle(self.plan.end_s * 1000)
+        await self._settle(self.end_s * 1000)
         self.state = "done"
         document = self.truth()
         if self._settings.truth_file is not None:
@@ -116,53 +129,87 @@ class Simulation:
             await asyncio.to_thread(_write, path, msgspec.json.encode(document))
         self._log.info("scenario done", status="done", count=self._deliverer.counts.delivered)
 
+    @property
+    def end_s(self) -> int:
+        """When the last thing that is known of has happened and can be read."""
+        bills = max((corp.of(BillBook).last_visible_ms for corp in self.corps.values()), default=0)
+        return max(self.plan.end_s, -(-bills // 1000))
+
+    def advance(self, now_s: int) -> bool:
+        """Moves the worlds up to a second; False when there is more to be done and others should have a turn."""
+        return self.schedule.run_until(now_s)
+
     def truth(self) -> dict[str, Any]:
-        """The ground truth at the end of the scenario."""
-        return truth(self.plan, self.welcomes.issued, self._deliverer.counts)
+        """The ground truth so far."""
+        return truth(self.plan, self.corps, self._deliverer.counts)
 
     def status(self, calls: Mapping[str, int]) -> dict[str, Any]:
         """What ``GET /_sim/status`` says."""
         counts = self._deliverer.counts
         now_ms = self._clock.now_ms()
-        idle = self.state == "idle"
+        books = [corp.of(BillBook) for corp in self.corps.values()]
+        welcomes = [corp.welcomes for corp in self.corps.values()]
         return {
             "state": self.state,
             "scenario": self.plan.scenario,
             "callbacks": {
-                "planned": counts.planned,
+                "planned": counts.submitted + self._to_come,
                 "delivered": counts.delivered,
                 "dropped": counts.dropped,
                 "duplicates": counts.duplicates,
                 "attempts": counts.attempts,
             },
             "bills": {
-                "total": 0 if idle else sum(book.total for book in self.bills.values()),
-                "visible": 0 if idle else sum(book.visible(now_ms) for book in self.bills.values()),
+                "total": sum(book.total for book in books),
+                "visible": sum(book.visible(now_ms) for book in books),
             },
             "welcomes": {
-                "issued": len(self.welcomes.issued),
-                "sent": self.welcomes.sent,
-                "late": self.welcomes.late,
+                "issued": sum(len(w.issued) for w in welcomes),
+                "sent": sum(w.sent for w in welcomes),
+                "late": sum(w.late for w in welcomes),
             },
             "calls": dict(calls),
-            "last_bill_time_ms": max((bill.time_s * 1000 for bill in self.plan.bills), default=0),
+            "last_bill_time_ms": max((book.rows[-1].time_s * 1000 for book in books if book.rows), default=0),
             "clock_ms": now_ms,
         }
 
+    async def _tell(self, story: Iterable[ContactChange | OtherEvent]) -> None:
+        """Until everything of a sorted story has happened."""
+        steps: list[tuple[int, Action]] = [(event.time_s, partial(self._happen, event)) for event in story]
+        if not steps:
+            return
+        self.schedule.feed(iter(steps))
+        await self._reach(steps[-1][0] * 1000)
+
+    def _happen(self, event: ContactChange | OtherEvent, _due_s: int) -> None:
+        self._to_come -= 1
+        corp = self.corps[event.corp_id]
+        if isinstance(event, ContactChange):
+            corp.happen(event)
+        else:
+            corp.emit(event.time_s, event.fields)
+
     async def _reach(self, instant_ms: int) -> None:
-        while self._clock.now_ms() < instant_ms:  # noqa: ASYNC110 — a clock file may change its pace at any time
-            await asyncio.sleep(_TICK_S)
+        """Until the clock has reached an instant and all that was due by then has happened."""
+        while True:
+            now_ms = self._clock.now_ms()
+            done = self.advance(now_ms // 1000)
+            if done and now_ms >= instant_ms:
+                return
+            # A clock file may change its pace at any time.
+            await asyncio.sleep(_TICK_S if done else 0)
 
     async def _settle(self, until_ms: int) -> None:
         """Until callbacks are delivered or dropped, codes used or too old, and the clock has reached the instant."""
         await self._deliverer.wait_idle()
-        await self._reach(until_ms)
-        while not self.welcomes.settled(self._clock.now_ms()):  # noqa: ASYNC110 — codes also end by growing old
-            await asyncio.sleep(_SETTLE_TICK_S)
+        while self._clock.now_ms() < until_ms:  # noqa: ASYNC110 — a clock file may change its pace at any time
+            await asyncio.sleep(_TICK_S)
+        for corp in self.corps.values():
+            while not corp.welcomes.settled(self._clock.now_ms()):  # noqa: ASYNC110 — codes also end by growing old
+                await asyncio.sleep(_SETTLE_TICK_S)
 
     async def _jump(self) -> None:
         """Everybody has joined and been welcomed: the clock jumps and runs fast, then at ×1 again after the end."""
-        await self._settle(0)
         path = self._settings.clock_file
         if path is None:
             raise CannotPlay("a replay needs a clock file: set SIYU_CLOCK_FILE")

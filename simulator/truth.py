@@ -1,28 +1,32 @@
-"""The ground truth as JSON, from the world's own state machine and the plan's bills; never from what anybody did with
-them, except ``welcomes[].sent`` and the counts of deliveries, which only the run can know. Pure."""
+"""The ground truth as JSON: what has happened in the worlds, never what a system under test makes of it. Pure.
+
+``relationships`` says what follows from the events since the scenario began: a pair of the opening, of which nobody was
+told, appears when something happens to it, and then as its events alone tell it, with what it really is beside it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from simulator.bills import COLLECTION, REFUND_DONE
 from simulator.delivery import DeliveryCounts
-from simulator.platform.welcomes import Welcome
 from simulator.scenario import Plan
-from simulator.world import World, played
+from simulator.world.bills import COLLECTION, REFUND_DONE, Bill, BillBook
+from simulator.world.corp import CorpWorld
+from simulator.world.relations import Relationship
 
 
-def truth(plan: Plan, welcomes: list[Welcome], counts: DeliveryCounts) -> dict[str, Any]:
-    """The truth at the end of the plan. The same plan gives the same bytes once encoded."""
+def truth(plan: Plan, corps: Mapping[str, CorpWorld], counts: DeliveryCounts) -> dict[str, Any]:
+    """The truth so far. The same story gives the same bytes once encoded."""
     document: dict[str, Any] = {
         "seed": plan.seed,
         "scenario": plan.scenario,
         "corps": list(plan.corps),
-        "relationships": _relationships(played(plan.contacts)),
-        "orders": _orders(plan),
-        "welcomes": [welcome.truth() for welcome in welcomes],
+        "relationships": [row for corp_id in sorted(corps) for row in _relationships(corps[corp_id])],
+        "orders": _orders(bill for corp in corps.values() for bill in corp.of(BillBook).everything),
+        "welcomes": [welcome.truth() for corp in corps.values() for welcome in corp.welcomes.issued],
         "callbacks": {
-            "planned": counts.planned,
+            "planned": counts.submitted,
             "delivered": counts.delivered,
             "dropped": counts.dropped,
             "duplicates": counts.duplicates,
@@ -33,10 +37,14 @@ def truth(plan: Plan, welcomes: list[Welcome], counts: DeliveryCounts) -> dict[s
     return document
 
 
-def _relationships(world: World) -> list[dict[str, Any]]:
-    return [
-        {
-            "corp_id": corp_id,
+def _relationships(corp: CorpWorld) -> list[dict[str, Any]]:
+    told: dict[tuple[str, str], Relationship] = {}
+    for change in corp.changes:
+        told.setdefault((change.staff_id, change.customer_id), Relationship()).hear(change)
+    rows = []
+    for (staff_id, customer_id), relationship in sorted(told.items()):
+        row = {
+            "corp_id": corp.corp_id,
             "staff_id": staff_id,
             "customer_id": customer_id,
             "status": relationship.status,
@@ -48,13 +56,16 @@ def _relationships(world: World) -> list[dict[str, Any]]:
                 for e in relationship.episodes
             ],
         }
-        for (corp_id, staff_id, customer_id), relationship in sorted(world.relationships.items())
-    ]
+        really = corp.relations.changed[staff_id, customer_id]
+        if len(really.episodes) > len(relationship.episodes):
+            row["opening"] = {"since_ms": really.episodes[0].started_s * 1000, "status": really.status}
+        rows.append(row)
+    return rows
 
 
-def _orders(plan: Plan) -> list[dict[str, Any]]:
+def _orders(bills: Iterable[Bill]) -> list[dict[str, Any]]:
     orders: dict[tuple[str, str], dict[str, Any]] = {}
-    for bill in sorted(plan.bills, key=lambda b: (b.corp_id, b.out_trade_no, b.bill_type, b.time_s, b.out_refund_no)):
+    for bill in sorted(bills, key=lambda b: (b.corp_id, b.out_trade_no, b.bill_type, b.time_s, b.out_refund_no)):
         if bill.hidden:
             continue
         order = orders.get((bill.corp_id, bill.out_trade_no))

@@ -2,7 +2,7 @@
 
 Fact sheet 4.1 and 4.2: per corp and single API a limit a minute and an hour; the call past it starts a block as long as
 the window, during which every call gets 45009; the same per source IP; at most five calls in flight (45033);
-``debug=1`` caps an API at five calls a minute. Time is wall time, in seconds of a monotonic clock.
+``debug=1`` caps an API at five calls a minute. Time is the platform's clock in seconds.
 """
 
 from __future__ import annotations
@@ -76,10 +76,13 @@ class Throttle:
         if not all(within):
             raise ApiError(45009)
 
-    def enter(self, scope: str, api: str) -> None:
-        """A call begins; pair it with :meth:`leave`. Raises ApiError 45033, which needs no leave."""
+    def enter(self, scope: str, api: str, most: int = 0) -> None:
+        """A call begins; pair it with :meth:`leave`. Raises ApiError 45033, which needs no leave.
+
+        ``most``: an API's own limit, where it has one.
+        """
         running = self._in_flight.get((scope, api), 0)
-        if running >= self.limits.concurrency:
+        if running >= (most or self.limits.concurrency):
             raise ApiError(45033)
         self._in_flight[scope, api] = running + 1
 

@@ -1,7 +1,8 @@
 """Welcome codes: valid 20 s of business time from the event, once per acquaintance (fact sheet 3.4).
 
 A code that is unknown or too old gives 41050. When a welcome of the same acquaintance was delivered already (with this
-code, or with the one of the half add before it) the answer is 41051.
+code, or with the one of the half add before it) the answer is 41051; for another app, as long as the first one's
+delivery takes, 41096 ("being distributed"), which is no proof of delivery.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from simulator.platform.errors import ApiError
-from simulator.world import ContactChange, Pair
+from simulator.world.relations import ContactChange, Pair
+
+_DISTRIBUTING_MS = 2_000
+"""How long a delivery takes, for another app; the platform documents the code, not the time."""
 
 
 @dataclass(slots=True)
@@ -22,6 +26,9 @@ class Welcome:
     code: str
     expires_ms: int
     sent: bool = False
+    sent_ms: int = 0
+    sent_by: str = ""
+    """Agent id of the app whose call delivered it."""
     refused: int = 0
     """Calls that came for it and were refused: too late or once more."""
 
@@ -36,7 +43,7 @@ class Welcome:
 
 
 class Welcomes:
-    """All codes of all corps."""
+    """All codes of one corp."""
 
     def __init__(self, seed: int, ttl_s: int) -> None:
         self._seed = seed
@@ -44,7 +51,7 @@ class Welcomes:
         self.issued: list[Welcome] = []
         self.late = 0
         """Calls for a code that was known and too old."""
-        self._by_code: dict[tuple[str, str], Welcome] = {}
+        self._by_code: dict[str, Welcome] = {}
         self._greeted: set[Pair] = set()
 
     def issue(self, event: ContactChange) -> str:
@@ -55,26 +62,27 @@ class Welcomes:
         code = digest[:43]
         welcome = Welcome(event, code, event.time_s * 1000 + self._ttl_ms)
         self.issued.append(welcome)
-        self._by_code[event.corp_id, code] = welcome
+        self._by_code[code] = welcome
         return code
 
     def parted(self, pair: Pair) -> None:
         """The pair separated: the next add is a new acquaintance."""
         self._greeted.discard(pair)
 
-    def use(self, corp_id: str, code: str, now_ms: int) -> None:
-        """Delivers the welcome. Raises ApiError 41050 or 41051."""
-        welcome = self._by_code.get((corp_id, code))
+    def use(self, code: str, agent_id: str, now_ms: int) -> None:
+        """Delivers the welcome. Raises ApiError 41050, 41051 or 41096."""
+        welcome = self._by_code.get(code)
         if welcome is None:
             raise ApiError(41050)
         if welcome.sent or welcome.event.pair in self._greeted:
             welcome.refused += 1
-            raise ApiError(41051)
+            competing = welcome.sent and welcome.sent_by != agent_id
+            raise ApiError(41096 if competing and now_ms - welcome.sent_ms < _DISTRIBUTING_MS else 41051)
         if now_ms > welcome.expires_ms:
             welcome.refused += 1
             self.late += 1
             raise ApiError(41050)
-        welcome.sent = True
+        welcome.sent, welcome.sent_ms, welcome.sent_by = True, now_ms, agent_id
         self._greeted.add(welcome.event.pair)
 
     @property

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from simulator.bills import Bill
 from simulator.callbacks import OtherEvent
-from simulator.world import ContactChange
+from simulator.world.bills import Bill
+from simulator.world.corp import CorpWorld
+from simulator.world.people import People
+from simulator.world.relations import ContactChange, Opening
 
 
 class CannotPlay(ValueError):
     """A scenario that cannot begin now. Says what to change."""
+
+
+def _stand_still(_corps: Mapping[str, CorpWorld]) -> None:
+    """A world in which nothing happens but the story."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,19 @@ class Plan:
     """Business second at which compressed time begins; 0: it never does."""
     retail: Mapping[str, Any] = field(default_factory=dict)
     """What the truth says about the file that was replayed."""
+
+    openings: Mapping[str, Opening] = field(default_factory=dict)
+    """By corp: the relationships that exist before the story begins."""
+    people: Mapping[str, People] = field(default_factory=dict)
+    """By corp; where there is none, plain people are made of ``staff`` and ``customers``."""
+    rules: Mapping[str, Any] = field(default_factory=dict)
+    """The platform's rules where they differ from the documented ones, by section (``CorpWorld.rules_of``)."""
+    animate: Callable[[Mapping[str, CorpWorld]], None] = _stand_still
+    """Called once when the scenario begins: puts into the schedule what is not told beforehand."""
+    ends_s: int = 0
+    """The scenario lasts at least until then (business second)."""
+    open_ended: bool = False
+    """It lasts until the process ends."""
 
     def timeline(self) -> list[ContactChange | OtherEvent]:
         """Everything that becomes a callback, in order of time."""

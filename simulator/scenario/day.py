@@ -11,11 +11,11 @@ import math
 import random
 from collections.abc import Sequence
 
-from simulator.bills import COLLECTION, REFUND, Bill
 from simulator.callbacks import OtherEvent
 from simulator.scenario import Plan
 from simulator.scenario.cast import StaffChoice, customer_id, staff_by_corp
 from simulator.scenario.diary import HALF_TO_CONFIRMED_S, SAME_SECOND, Diary
+from simulator.world.bills import COLLECTION, REFUND, Bill
 
 _REFUND_REJECTED = 6
 _LIVE_ROOM, _MINI_PROGRAM = 2, 15

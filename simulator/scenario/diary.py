@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from simulator.world import MIN_GAP_S, Change, ContactChange, Relationship
+from simulator.world.relations import MIN_GAP_S, Change, ContactChange, Relationship
 
 SAME_SECOND = 50
 """So many customers scan one code in the same second."""

@@ -16,12 +16,12 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from simulator.bills import COLLECTION, REFUND, Bill
 from simulator.callbacks import OtherEvent
 from simulator.retail_data import History
 from simulator.scenario import CannotPlay, Plan
 from simulator.scenario.cast import StaffChoice, customer_id, staff_by_corp
 from simulator.scenario.diary import HALF_TO_CONFIRMED_S, SAME_SECOND, Diary
+from simulator.world.bills import COLLECTION, REFUND, Bill
 from siyu.events.business_time import business_day_start_ms
 
 _DAY_S = 86_400

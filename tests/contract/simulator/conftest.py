@@ -9,14 +9,17 @@ from typing import Any
 import httpx2
 import pytest
 
-from simulator.app import Control, Platform, build_app
-from simulator.bills import COLLECTION, REFUND, Bill
+from simulator.app import Control, build_app
+from simulator.apps import apps_of
 from simulator.delivery import Deliverer, DeliveryPolicy
 from simulator.metrics import SimulatorMetrics
+from simulator.platform.gateway import Gateway
 from simulator.scenario import Plan
 from simulator.settings import SimulatorSettings
 from simulator.simulation import Simulation
-from simulator.world import Change, ContactChange
+from simulator.world.bills import COLLECTION, REFUND, Bill
+from simulator.world.corp import CorpWorld
+from simulator.world.relations import Change, ContactChange
 from siyu.ops.corps import Corp
 
 START_S = 1_760_000_000
@@ -65,7 +68,7 @@ class Wecom:
     client: httpx2.AsyncClient
     clock: HandClock
     simulation: Simulation
-    platform: Platform
+    platform: Gateway
     corp: Corp
     accepted: list[httpx2.Request] = field(default_factory=list)
     _token: str = field(default="", repr=False)
@@ -90,10 +93,19 @@ class Wecom:
     def happen(self, change: Change, *, staff: str = "s1", customer: str = "wmC1", at_s: int = 1) -> str:
         """Moves the world; returns the welcome code that goes with it."""
         event = ContactChange(START_S + at_s, self.corp.corp_id, staff, customer, change, "qr-1", True)
-        relationship = self.simulation.world.apply(event)
-        if change.startswith("delete_") and not relationship.friend:
-            self.simulation.welcomes.parted(event.pair)
-        return self.simulation.welcomes.issue(event) if change in ("add", "add_half") else ""
+        issued = len(self.world.welcomes.issued)
+        assert self.world.happen(event)
+        return self.world.welcomes.issued[-1].code if len(self.world.welcomes.issued) > issued else ""
+
+    @property
+    def world(self) -> CorpWorld:
+        return self.simulation.corps[self.corp.corp_id]
+
+    def advance(self, seconds: float) -> None:
+        """Moves the clock, and with it whatever becomes due."""
+        self.clock.ms += round(seconds * 1000)
+        while not self.simulation.advance(self.clock.ms // 1000):
+            pass
 
 
 @pytest.fixture
@@ -117,10 +129,9 @@ async def wecom(sim_settings: SimulatorSettings) -> AsyncIterator[Wecom]:
         accepted.append(request)
         return httpx2.Response(200)
 
-    clock, metrics, corps = HandClock(), SimulatorMetrics(), {CORP_ID: corp}
+    clock, metrics, apps = HandClock(), SimulatorMetrics(), apps_of([corp], "http://receiver")
     deliverer = Deliverer(
-        base_url="http://receiver",
-        corps=corps,
+        apps=apps,
         policy=DeliveryPolicy(shuffle_s=0, duplicate_share=0),
         metrics=metrics,
         transport=httpx2.MockTransport(receive),
@@ -139,9 +150,16 @@ async def wecom(sim_settings: SimulatorSettings) -> AsyncIterator[Wecom]:
         )
 
     simulation = Simulation(sim_settings, plan=plan, clock=clock, deliverer=deliverer)
-    platform = Platform(sim_settings, corps, simulation, metrics)
+    platform = Gateway(
+        sim_settings,
+        apps,
+        worlds=lambda: simulation.corps,
+        now_ms=clock.now_ms,
+        clock_s=simulation.clock_s,
+        metrics=metrics,
+    )
     control = Control(platform, simulation)
-    transport = httpx2.ASGITransport(app=build_app(platform, control), client=("203.0.113.9", 40_000))
+    transport = httpx2.ASGITransport(app=build_app(control), client=("203.0.113.9", 40_000))
     async with httpx2.AsyncClient(transport=transport, base_url="http://wecom") as client:
         started = await client.post("/_sim/start")
         assert started.json() == {"state": "playing"}

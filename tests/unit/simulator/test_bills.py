@@ -3,9 +3,15 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.bills import COLLECTION, REFUND, Bill, BillBook
+from simulator.world.bills import COLLECTION, REFUND, Bill, BillBook
 
 START = 1_700_000_000
+
+
+def book_of(bills):
+    book = BillBook()
+    book.add(bills)
+    return book
 
 
 def collection(number: int, *, at: int = 0, lag_ms: int = 0, staff: str = "s1", hidden: bool = False) -> Bill:
@@ -63,7 +69,7 @@ def test_all_pages_together_are_exactly_what_is_visible_and_asked_for(made, limi
         collection(n, at=at, lag_ms=lag, staff=staff, hidden=hidden) for n, (at, lag, staff, hidden) in enumerate(made)
     ]
     now_ms = (START + now) * 1000
-    pages = walk(BillBook(bills), limit=limit, now_ms=now_ms, begin=begin, end=end, payee=payee)
+    pages = walk(book_of(bills), limit=limit, now_ms=now_ms, begin=begin, end=end, payee=payee)
     expected = sorted(
         (b.time_s, b.transaction_id)
         for b in bills
@@ -78,19 +84,19 @@ def test_all_pages_together_are_exactly_what_is_visible_and_asked_for(made, limi
 
 def test_a_filtered_page_may_be_empty_and_is_not_the_end():
     bills = [collection(n, staff="s1") for n in range(4)] + [collection(9, at=1, staff="s2")]
-    pages = walk(BillBook(bills), limit=2, now_ms=(START + 5) * 1000, payee="s2")
+    pages = walk(book_of(bills), limit=2, now_ms=(START + 5) * 1000, payee="s2")
     assert [len(page) for page in pages] == [0, 0, 1]
 
 
 def test_rows_outside_the_visible_range_take_their_place_on_the_page():
     bills = [collection(1, hidden=True), collection(2, hidden=True), collection(3)]
-    book = BillBook(bills)
+    book = book_of(bills)
     assert [len(page) for page in walk(book, limit=2, now_ms=(START + 5) * 1000)] == [0, 1]
     assert book.total == 1
 
 
 def test_a_row_appears_only_after_its_lag():
-    book = BillBook([collection(1, lag_ms=3_000)])
+    book = book_of([collection(1, lag_ms=3_000)])
     assert walk(book, limit=10, now_ms=START * 1000 + 2_999) == [[]]
     assert book.visible(START * 1000 + 2_999) == 0
     assert len(walk(book, limit=10, now_ms=START * 1000 + 3_000)[0]) == 1
@@ -100,7 +106,7 @@ def test_a_row_appears_only_after_its_lag():
 
 def test_a_refund_is_a_row_of_its_own_and_turns_the_collection_from_1_to_3():
     paid = collection(1)
-    book = BillBook([paid, refund(1, paid, at=10, amount_fen=300), refund(2, paid, at=20, amount_fen=200)])
+    book = book_of([paid, refund(1, paid, at=10, amount_fen=300), refund(2, paid, at=20, amount_fen=200)])
     (before,) = walk(book, limit=10, now_ms=(START + 9) * 1000)[0]
     assert (before["trade_state"], before["refund_list"], before["total_refund_fee"]) == (1, [], 0)
     after, own = walk(book, limit=10, now_ms=(START + 10) * 1000)[0]
@@ -116,7 +122,7 @@ def test_a_refund_is_a_row_of_its_own_and_turns_the_collection_from_1_to_3():
 
 def test_a_rejected_refund_is_listed_and_never_counts():
     paid = collection(1)
-    book = BillBook([paid, refund(1, paid, at=10, amount_fen=300, status=6)])
+    book = book_of([paid, refund(1, paid, at=10, amount_fen=300, status=6)])
     (row,) = walk(book, limit=10, now_ms=(START + 50) * 1000)[0]
     assert (row["trade_state"], row["total_refund_fee"]) == (1, 0)
     assert [r["refund_status"] for r in row["refund_list"]] == [6]
@@ -125,7 +131,7 @@ def test_a_rejected_refund_is_listed_and_never_counts():
 
 def test_payer_and_payee_are_absent_when_nobody_knows_them():
     unknown = Bill("ww1", COLLECTION, "420001", START, START * 1000, "T1", 500, 15)
-    (row,) = walk(BillBook([unknown]), limit=10, now_ms=START * 1000)[0]
+    (row,) = walk(book_of([unknown]), limit=10, now_ms=START * 1000)[0]
     assert "external_userid" not in row
     assert "payee_userid" not in row
     assert row["miniprogram_info"]["appid"]

@@ -2,9 +2,10 @@
 
 import pytest
 
-from simulator.callbacks import OtherEvent, contact_message, envelope, other_message
+from simulator.callbacks import OtherEvent, contact_fields, envelope
+from simulator.callbacks import message as plaintext
 from simulator.delivery import DeliveryPolicy, fate_of
-from simulator.world import ContactChange
+from simulator.world.relations import ContactChange
 from siyu.wecom.crypto import SealedMessage
 
 HEAD = (
@@ -16,7 +17,7 @@ PAIR = "<UserID><![CDATA[zhangsan]]></UserID><ExternalUserID><![CDATA[woAJ2G]]><
 
 def message(change: str, code: str = "", **fields: str) -> str:
     event = ContactChange(1403610513, "wwCORP", "zhangsan", "woAJ2G", change, **fields)
-    return contact_message(event, code).decode()
+    return plaintext(event.corp_id, event.time_s, contact_fields(event, code)).decode()
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_a_failed_transfer_names_its_reason_before_the_pair():
 def test_other_events_have_the_same_head():
     event = OtherEvent(1403610513, "wwCORP", (("Event", "change_external_tag"), ("Id", "et1")))
     tail = "<Event><![CDATA[change_external_tag]]></Event><Id><![CDATA[et1]]></Id></xml>"
-    assert other_message(event).decode() == HEAD + tail
+    assert plaintext(event.corp_id, event.time_s, event.fields).decode() == HEAD + tail
 
 
 def test_the_envelope_in_both_orders_the_platform_uses():

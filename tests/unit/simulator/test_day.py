@@ -15,7 +15,7 @@ from simulator.delivery import DeliveryCounts
 from simulator.scenario import Plan
 from simulator.scenario.day import plan_day
 from simulator.truth import truth
-from simulator.world import MIN_GAP_S, played
+from simulator.world.relations import MIN_GAP_S, played
 
 START = 1_760_000_000
 CORPS = ("ww1", "ww2")

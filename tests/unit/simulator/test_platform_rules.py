@@ -1,13 +1,13 @@
 """Throttling, tokens and welcome codes as rules over time, without a network."""
 
+from simulator.apps import App
 from simulator.platform.errors import ApiError
 from simulator.platform.throttle import Limits, Throttle
 from simulator.platform.tokens import Tokens
 from simulator.platform.welcomes import Welcomes
-from simulator.world import ContactChange
-from siyu.ops.corps import Corp
+from simulator.world.relations import ContactChange
 
-CORP = Corp(corp_id="ww1", agent_id="1", secret="right", callback_token="t", callback_aes_key="A" * 43)
+APP = App("ww1", "1", "right", "t", "A" * 43, "http://receiver")
 
 
 def code_of(call, *args, **kwargs) -> int:
@@ -66,25 +66,25 @@ def test_wrong_secrets_ban_the_address_for_an_hour():
 
 
 def test_a_token_is_the_same_while_it_is_valid_and_another_one_after():
-    tokens = Tokens({"ww1": CORP}, 7_200)
+    tokens = Tokens([APP], 7_200)
     first, seconds = tokens.issue("ww1", "right", 0.0)
     assert seconds == 7_200
     assert tokens.issue("ww1", "right", 7_000.0) == (first, 200)
     assert len(first) <= 512
     second, _ = tokens.issue("ww1", "right", 7_200.0)
     assert second != first
-    assert code_of(tokens.corp_of, first, 7_200.0) == 42001
-    assert tokens.corp_of(second, 7_200.0) == "ww1"
+    assert code_of(tokens.app_of, first, 7_200.0) == 42001
+    assert tokens.app_of(second, 7_200.0) == APP
 
 
 def test_tokens_that_are_missing_unknown_or_withdrawn():
-    tokens = Tokens({"ww1": CORP}, 7_200)
+    tokens = Tokens([APP], 7_200)
     token, _ = tokens.issue("ww1", "right", 0.0)
-    assert code_of(tokens.corp_of, None, 0.0) == 41001
-    assert code_of(tokens.corp_of, "", 0.0) == 41001
-    assert code_of(tokens.corp_of, "guess", 0.0) == 40014
+    assert code_of(tokens.app_of, None, 0.0) == 41001
+    assert code_of(tokens.app_of, "", 0.0) == 41001
+    assert code_of(tokens.app_of, "guess", 0.0) == 40014
     tokens.withdraw("ww1")
-    assert code_of(tokens.corp_of, token, 1.0) == 40014
+    assert code_of(tokens.app_of, token, 1.0) == 40014
     assert code_of(tokens.issue, "ww9", "right", 0.0) == 40013
     assert code_of(tokens.issue, "ww1", "wrong", 0.0) == 40001
 
@@ -97,24 +97,26 @@ def test_a_code_lives_twenty_seconds_of_business_time():
     for at_ms, expected in ((1_020_000, 0), (1_020_001, 41050)):
         welcomes = Welcomes(1, 20)
         code = welcomes.issue(arrival())
-        assert code_of(welcomes.use, "ww1", code, at_ms) == expected
+        assert code_of(welcomes.use, code, "7", at_ms) == expected
         assert welcomes.late == (expected == 41050)
 
 
 def test_a_code_works_once_and_only_for_its_corp():
     welcomes = Welcomes(1, 20)
     code = welcomes.issue(arrival())
-    assert code_of(welcomes.use, "ww2", code, 1_001_000) == 41050
-    assert code_of(welcomes.use, "ww1", "guess", 1_001_000) == 41050
-    assert code_of(welcomes.use, "ww1", code, 1_001_000) == 0
-    assert code_of(welcomes.use, "ww1", code, 1_002_000) == 41051
+    assert code_of(Welcomes(1, 20).use, code, "7", 1_001_000) == 41050
+    assert code_of(welcomes.use, "guess", "7", 1_001_000) == 41050
+    assert code_of(welcomes.use, code, "7", 1_001_000) == 0
+    assert code_of(welcomes.use, code, "7", 1_002_000) == 41051
+    assert code_of(welcomes.use, code, "8", 1_002_000) == 41096, "another app's, while the first one is on its way"
+    assert code_of(welcomes.use, code, "8", 1_004_000) == 41051
     assert welcomes.sent == 1
 
 
 def test_a_welcome_through_the_half_add_leaves_none_for_the_add():
     welcomes = Welcomes(1, 20)
     half = welcomes.issue(arrival(1_000, "add_half"))
-    welcomes.use("ww1", half, 1_001_000)
+    welcomes.use(half, "7", 1_001_000)
     assert welcomes.issue(arrival(1_006)) == ""
     welcomes.parted(("ww1", "s1", "c1"))
     assert welcomes.issue(arrival(1_020)) != "", "after parting it is a new acquaintance"
@@ -124,8 +126,8 @@ def test_two_codes_of_one_acquaintance_give_one_welcome():
     welcomes = Welcomes(1, 20)
     half, full = welcomes.issue(arrival(1_000, "add_half")), welcomes.issue(arrival(1_006))
     assert half != full
-    welcomes.use("ww1", full, 1_007_000)
-    assert code_of(welcomes.use, "ww1", half, 1_008_000) == 41051
+    welcomes.use(full, "7", 1_007_000)
+    assert code_of(welcomes.use, half, "7", 1_008_000) == 41051
     assert welcomes.settled(1_008_000)
 
 

@@ -10,7 +10,7 @@ from simulator.retail_data import History, read_history
 from simulator.scenario import CannotPlay, Plan
 from simulator.scenario.retail import opening_s, plan_retail, replay_from_s
 from simulator.truth import truth
-from simulator.world import played
+from simulator.world.relations import played
 
 HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
 

@@ -11,7 +11,10 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from simulator.world.corp import CorpWorld
 
 COLLECTION = 0
 REFUND = 1
@@ -49,18 +52,43 @@ class Bill:
 class BillBook:
     """All bills of one corp."""
 
-    def __init__(self, bills: Iterable[Bill]) -> None:
-        everything = list(bills)
-        self._rows = sorted(
-            (b for b in everything if b.bill_type == COLLECTION or b.refund_status == REFUND_DONE),
-            key=lambda b: (b.time_s, b.transaction_id),
-        )
-        self._positions: list[Position] = [(b.time_s, b.transaction_id) for b in self._rows]
+    def __init__(self, _corp: CorpWorld | None = None) -> None:
+        self._rows: list[Bill] = []
+        self._positions: list[Position] = []
         self._refunds: dict[str, list[Bill]] = {}
-        for bill in sorted(everything, key=lambda b: (b.time_s, b.out_refund_no)):
-            if bill.bill_type == REFUND:
-                self._refunds.setdefault(bill.out_trade_no, []).append(bill)
-        self._visible_ms = sorted(b.visible_ms for b in self._rows if not b.hidden)
+        self._visible_ms: list[int] = []
+
+    def add(self, bills: Iterable[Bill]) -> None:
+        """Takes collections and refunds, in any order."""
+        new = list(bills)
+        rows = [b for b in new if b.bill_type == COLLECTION or b.refund_status == REFUND_DONE]
+        if len(new) == 1:
+            # One sale at a time, nearly always the newest: found its place without sorting the rest again.
+            for bill in rows:
+                at = bisect.bisect(self._positions, (bill.time_s, bill.transaction_id))
+                self._rows.insert(at, bill)
+                self._positions.insert(at, (bill.time_s, bill.transaction_id))
+                if not bill.hidden:
+                    bisect.insort(self._visible_ms, bill.visible_ms)
+        else:
+            self._rows = sorted([*self._rows, *rows], key=lambda b: (b.time_s, b.transaction_id))
+            self._positions = [(b.time_s, b.transaction_id) for b in self._rows]
+            self._visible_ms = sorted([*self._visible_ms, *(b.visible_ms for b in rows if not b.hidden)])
+        for bill in sorted((b for b in new if b.bill_type == REFUND), key=lambda b: (b.time_s, b.out_refund_no)):
+            bisect.insort(
+                self._refunds.setdefault(bill.out_trade_no, []), bill, key=lambda b: (b.time_s, b.out_refund_no)
+            )
+
+    @property
+    def everything(self) -> list[Bill]:
+        """Collections, and refunds in every state."""
+        collections = [bill for bill in self._rows if bill.bill_type == COLLECTION]
+        return [*collections, *(refund for refunds in self._refunds.values() for refund in refunds)]
+
+    @property
+    def rows(self) -> list[Bill]:
+        """Collections and paid-out refunds, in order of time; not to be changed."""
+        return self._rows
 
     @property
     def total(self) -> int:

@@ -1,0 +1,1 @@
+"""The endpoints, a family a file; ``API`` of each is gathered in ``simulator.platform.endpoints``."""
