@@ -63,7 +63,7 @@ def test_episodes_are_the_periods_between_adds_and_first_deletions(wishes):
         elif event.change.startswith("delete_by_") and expected and not expected[-1][1]:
             expected[-1] = (expected[-1][0], event.time_s, event.change.removeprefix("delete_by_"))
     world = played(events)
-    relationship = world.relationships.get(("ww1", "s1", "c1"), Relationship())
+    relationship = world.get(("ww1", "s1", "c1"), Relationship())
     assert [(e.started_s, e.ended_s, e.ended_by) for e in relationship.episodes] == expected
 
 
@@ -79,7 +79,7 @@ def test_channel_is_the_first_one_named_since_the_last_episode_ended(wishes):
         if event.change.startswith("delete_by_") and relationship_was_friend(event, wishes):
             arrived, named = False, []
     world = played(happened(wishes))
-    relationship = world.relationships.get(("ww1", "s1", "c1"), Relationship())
+    relationship = world.get(("ww1", "s1", "c1"), Relationship())
     assert relationship.channel == shown
 
 
@@ -142,3 +142,52 @@ def test_a_customer_who_deleted_us_stays_readable_and_one_deleted_by_staff_does_
     world.apply(ContactChange(120, "ww1", "s1", "c1", "delete_by_staff"))
     assert world.customers_of("s1") == []
     assert world.changed["s1", "c1"].status == "deleted_by_both"
+
+
+class Known:
+    """An opening of a few friends, kept as plainly as can be."""
+
+    def __init__(self, pairs: list[tuple[str, str]]) -> None:
+        self._pairs = sorted(pairs)
+
+    def customers_of(self, staff_id: str) -> list[str]:
+        return [c for s, c in self._pairs if s == staff_id]
+
+    def followers_of(self, customer_id: str) -> list[str]:
+        return [s for s, c in self._pairs if c == customer_id]
+
+    def relationship(self, staff_id: str, customer_id: str) -> Relationship | None:
+        if (staff_id, customer_id) not in self._pairs:
+            return None
+        relationship = Relationship()
+        relationship.apply(ContactChange(100, "ww1", staff_id, customer_id, "add", "store"))
+        return relationship
+
+    def pairs(self, start: int, count: int) -> list[tuple[str, str]]:
+        return self._pairs[start : start + count]
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+
+people = st.tuples(st.sampled_from(["s1", "s2"]), st.sampled_from(["c1", "c2", "c3"]))
+
+
+@given(st.lists(people, unique=True), st.lists(st.tuples(people, st.sampled_from(CHANGES)), max_size=40))
+def test_an_opening_is_the_same_world_as_adds_long_ago(friends, wishes):
+    over, plain = Relations("ww1", Known(friends)), Relations("ww1")
+    for staff_id, customer_id in friends:
+        plain.apply(ContactChange(100, "ww1", staff_id, customer_id, "add", "store"))
+    for number, ((staff_id, customer_id), change) in enumerate(wishes):
+        event = ContactChange(1_000 + 2 * number, "ww1", staff_id, customer_id, change)
+        assert over.can(event) == plain.can(event)
+        if over.can(event):
+            assert over.apply(event) == plain.apply(event)
+    for staff_id in ("s1", "s2"):
+        assert over.customers_of(staff_id) == plain.customers_of(staff_id)
+        assert over.count_of(staff_id) == len(over.customers_of(staff_id))
+        for customer_id in ("c1", "c2", "c3"):
+            assert over.get(staff_id, customer_id) == plain.get(staff_id, customer_id)
+    for customer_id in ("c1", "c2", "c3"):
+        assert over.followers_of(customer_id) == plain.followers_of(customer_id)
+    assert sorted(over.standing()) == sorted(plain.standing())
