@@ -12,12 +12,19 @@ from typing import Any
 from simulator.delivery import DeliveryCounts
 from simulator.scenario import Plan
 from simulator.world.bills import COLLECTION, REFUND_DONE, Bill, BillBook
-from simulator.world.corp import CorpWorld
-from simulator.world.relations import Relationship
+from simulator.world.corp import Callback, CorpWorld
+from simulator.world.relations import ContactChange, Relationship
 
 
-def truth(plan: Plan, corps: Mapping[str, CorpWorld], counts: DeliveryCounts) -> dict[str, Any]:
-    """The truth so far. The same story gives the same bytes once encoded."""
+def truth(
+    plan: Plan, corps: Mapping[str, CorpWorld], counts: DeliveryCounts, undelivered: Iterable[Callback] = ()
+) -> dict[str, Any]:
+    """The truth so far. The same story gives the same bytes once encoded.
+
+    ``undelivered``: callbacks that nobody accepted. What they were about stands under ``untold``, with each pair as those
+    callbacks that did arrive tell it: more than that no system can know from callbacks alone.
+    """
+    missing = [callback.change for callback in undelivered if callback.change is not None]
     document: dict[str, Any] = {
         "seed": plan.seed,
         "scenario": plan.scenario,
@@ -32,15 +39,36 @@ def truth(plan: Plan, corps: Mapping[str, CorpWorld], counts: DeliveryCounts) ->
             "duplicates": counts.duplicates,
         },
     }
+    document["untold"] = {
+        "callbacks": [
+            {
+                "corp_id": change.corp_id,
+                "staff_id": change.staff_id,
+                "customer_id": change.customer_id,
+                "change": change.change,
+                "time_ms": change.time_s * 1000,
+            }
+            for change in sorted(missing, key=lambda c: (c.time_s, c.pair))
+        ],
+        "relationships": [
+            row
+            for corp_id in sorted({change.corp_id for change in missing})
+            for row in _relationships(corps[corp_id], frozenset(missing))
+        ],
+    }
     if plan.retail:
         document["retail"] = dict(plan.retail)
     return document
 
 
-def _relationships(corp: CorpWorld) -> list[dict[str, Any]]:
+def _relationships(corp: CorpWorld, untold: frozenset[ContactChange] = frozenset()) -> list[dict[str, Any]]:
+    """Every pair of which something was heard; with ``untold``, the pairs concerned, as they look without those."""
+    concerned = {(change.staff_id, change.customer_id) for change in untold}
     told: dict[tuple[str, str], Relationship] = {}
     for change in corp.changes:
-        told.setdefault((change.staff_id, change.customer_id), Relationship()).hear(change)
+        pair = (change.staff_id, change.customer_id)
+        if change not in untold and (not untold or pair in concerned):
+            told.setdefault(pair, Relationship()).hear(change)
     rows = []
     for (staff_id, customer_id), relationship in sorted(told.items()):
         row = {

@@ -52,6 +52,10 @@ class Demo:
     """What is played, and how."""
 
     base_dir: Path = Path("var/demo")
+    scenario: str = "demo"
+    """Name of a shipped scenario, or a file."""
+    scale: float = 1.0
+    """Share of the scenario's population."""
     seed: int = 1
     staff: int = 200
     customers: int = 5_000
@@ -69,6 +73,8 @@ class Demo:
         """The stack that plays it."""
         base = self.base_dir.resolve()
         simulator = {
+            "SIYU_SIM_SCENARIO": self.scenario,
+            "SIYU_SIM_SCALE": str(self.scale),
             "SIYU_SIM_SEED": str(self.seed),
             "SIYU_SIM_STAFF": str(self.staff),
             "SIYU_SIM_CUSTOMERS": str(self.customers),
@@ -301,6 +307,10 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def command(
+    scenario: Annotated[
+        str, typer.Option(help="What is played: `siyu sim scenarios` lists them; or a file.")
+    ] = Demo.scenario,
+    scale: Annotated[float, typer.Option(min=0.0001, help="Share of the scenario's population.")] = Demo.scale,
     seed: Annotated[int, typer.Option(help="Decides everything that happens.")] = Demo.seed,
     staff: Annotated[int, typer.Option(min=1, help="Staff members.")] = Demo.staff,
     customers: Annotated[int, typer.Option(min=1, help="Customers of the invented day.")] = Demo.customers,
@@ -325,6 +335,8 @@ def command(
         console = Console(highlight=False, width=PLAIN_WIDTH)
     demo = Demo(
         base_dir=base_dir,
+        scenario=scenario,
+        scale=scale,
         seed=seed,
         staff=staff,
         customers=customers,

@@ -33,6 +33,8 @@ class Callback:
     content: bytes
     only_agent: str = ""
     """Sent to this app alone; empty: to every app that takes the event."""
+    change: ContactChange | None = None
+    """What happened, where it is a change of a relationship."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ class CorpWorld:
         code = self.welcomes.issue(event) if event.welcome else ""
         if event.change.startswith("delete_") and not relationship.friend:
             self.welcomes.parted(event.pair)
-        self.emit(event.time_s, contact_fields(event, code))
+        self.emit(event.time_s, contact_fields(event, code), change=event)
         for told in self.happened:
             told(event)
         return True
@@ -154,9 +156,18 @@ class CorpWorld:
         for told in self.complained:
             told(complaint)
 
-    def emit(self, time_s: int, fields: Fields, *, sender: str | None = "sys", only_agent: str = "") -> None:
+    def emit(
+        self,
+        time_s: int,
+        fields: Fields,
+        *,
+        sender: str | None = "sys",
+        only_agent: str = "",
+        change: ContactChange | None = None,
+    ) -> None:
         """Sends an event to the corp's apps. ``fields`` begin with ``Event``; ``sender`` None: no FromUserName."""
         names = dict(fields)
         event = names.get("Event", "")
         self.emitted[event, names.get("ChangeType", "")] += 1
-        self._send(Callback(self.corp_id, event, message(self.corp_id, time_s, fields, sender=sender), only_agent))
+        content = message(self.corp_id, time_s, fields, sender=sender)
+        self._send(Callback(self.corp_id, event, content, only_agent, change))

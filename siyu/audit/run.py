@@ -87,7 +87,8 @@ def run_audit(config: AuditConfig) -> Report:
         report.sections += check_truth(truth, contacts, tables)
         if truth.dropped:
             report.warnings.append(
-                f"the platform gave up on {truth.dropped} callbacks; the truth knows more than we can"
+                f"the platform gave up on {truth.dropped} callbacks, among them {len(truth.untold)} of contacts: "
+                f"{len(truth.told)} relationships are held against what did arrive, not against what is true"
             )
     if purchases is not None and truth is not None and truth.retail is not None:
         sections, report.totals = check_data(purchases, truth.retail, found_orders, found_days)

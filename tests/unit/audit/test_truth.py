@@ -36,6 +36,7 @@ TRUTH = {
     ],
     "welcomes": [{"corp_id": "ww1", "staff_id": "s1", "customer_id": "c1", "event_time_ms": T, "sent": True}],
     "callbacks": {"planned": 1, "delivered": 1, "dropped": 0, "duplicates": 0},
+    "untold": {"callbacks": [], "relationships": []},
 }
 CONTACTS = [Contact("ww1", "s1", "c1", "add", T, "poster", "CODE", "e1")]
 
@@ -108,3 +109,35 @@ def test_a_file_that_is_no_truth_is_refused(tmp_path, content):
     path.write_text(content)
     with pytest.raises(FileError, match=r"truth\.json"):
         load_truth(path)
+
+
+def test_what_no_callback_has_told_is_not_expected_of_us(tmp_path):
+    gone = {**TRUTH["relationships"][0], "customer_id": "c2", "status": "deleted_by_customer", "customer_side": False}
+    gone["episodes"] = [{"started_ms": T, "ended_ms": T + 9000, "ended_by": "customer"}]
+    friend = {**gone, "status": "friend", "customer_side": True, "episodes": TRUTH["relationships"][0]["episodes"]}
+    never = {**gone, "customer_id": "c3"}
+    lost = {"corp_id": "ww1", "staff_id": "s1", "change": "delete_by_customer", "time_ms": T + 9000}
+    untold = {
+        "callbacks": [{**lost, "customer_id": "c2"}, {**lost, "customer_id": "c3", "change": "add", "time_ms": T}],
+        "relationships": [friend],
+    }
+    code = {**TRUTH["welcomes"][0], "customer_id": "c3", "sent": False}
+    document = {
+        **TRUTH,
+        "relationships": [*TRUTH["relationships"], gone, never],
+        "welcomes": [*TRUTH["welcomes"], code],
+        "untold": untold,
+    }
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(document))
+    truth = load_truth(path)
+    (key, row), *_ = relationships()
+    known = [(key, row), (("ww1", "s1", "c2"), row)]
+    days = staff_days()
+    days[0][1]["adds"] = 2
+    assert check(truth, pairs=known, days=days) == dict.fromkeys(
+        ("relationships", "orders", "staff days", "actions"), (0, 0, 0)
+    )
+    document["untold"] = TRUTH["untold"]
+    path.write_text(json.dumps(document))
+    assert check(load_truth(path), pairs=known, days=days)["relationships"] == (1, 0, 1)
