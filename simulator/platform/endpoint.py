@@ -21,6 +21,15 @@ Answer = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class File:
+    """An answer that is no JSON: what a download gives."""
+
+    content: bytes
+    content_type: str
+    filename: str
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """One authorised call."""
 
@@ -70,7 +79,7 @@ class Call:
         return hmac.digest(key, of + b"\x00" + payload, "sha256")[:16]
 
 
-Handler = Callable[[Call], Answer]
+Handler = Callable[[Call], Answer | File]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +95,10 @@ class Endpoint:
     """What the call writes to: a second writer while it runs gets 45035 (fact sheet 4.2)."""
     concurrency: int
     """Calls of a corp at once; 0: as many as the platform's rule says."""
+    upload: bool = False
+    """The body is no JSON: the handler finds ``content_type`` and ``bytes`` in ``Call.body``, whatever was sent."""
+    body_limit: int = 0
+    """Longer bodies get 40206; 0: the setting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,26 +109,28 @@ class Api:
 
     def get(self, path: str, **empties: Any) -> Callable[[Handler], Handler]:
         """Declares a GET; ``empties``: the fields its error body carries."""
-        return self._declare(path, "GET", empties, None, 0)
+        return self._declare(path, lambda handler: Endpoint(path, "GET", handler, empties, None, 0))
 
     def post(
-        self, path: str, *, record: Callable[[Call], str] | None = None, concurrency: int = 0, **empties: Any
-    ) -> Callable[[Handler], Handler]:
-        """Declares a POST; ``empties``: the fields its error body carries."""
-        return self._declare(path, "POST", empties, record, concurrency)
-
-    def _declare(
         self,
         path: str,
-        method: Literal["GET", "POST"],
-        empties: Mapping[str, Any],
-        record: Callable[[Call], str] | None,
-        concurrency: int,
+        *,
+        record: Callable[[Call], str] | None = None,
+        concurrency: int = 0,
+        upload: bool = False,
+        body_limit: int = 0,
+        **empties: Any,
     ) -> Callable[[Handler], Handler]:
+        """Declares a POST; ``empties``: the fields its error body carries."""
+        return self._declare(
+            path, lambda handler: Endpoint(path, "POST", handler, empties, record, concurrency, upload, body_limit)
+        )
+
+    def _declare(self, path: str, endpoint: Callable[[Handler], Endpoint]) -> Callable[[Handler], Handler]:
         def declare(handler: Handler) -> Handler:
             if path in self.endpoints:
                 raise ValueError(f"endpoint {path} is declared twice")
-            self.endpoints[path] = Endpoint(path, method, handler, empties, record, concurrency)
+            self.endpoints[path] = endpoint(handler)
             return handler
 
         return declare

@@ -11,6 +11,7 @@ TEXTS: dict[int, str] = {
     6000: "data version conflict",
     40001: "invalid credential",
     40003: "invalid userid",
+    40004: "invalid media type",
     40007: "invalid media_id",
     40013: "invalid corpid",
     40014: "invalid access_token",
@@ -43,6 +44,7 @@ TEXTS: dict[int, str] = {
     41001: "access_token missing",
     41002: "corpid missing",
     41004: "corpsecret missing",
+    41005: "media data missing",
     41035: "missing external userid",
     41037: "invalid contact way type",
     41038: "invalid contact way scene",
@@ -102,6 +104,7 @@ TEXTS: dict[int, str] = {
     43002: "require POST method",
     43009: "corp not verified",
     43012: "callback url required for interactive card",
+    45001: "media size out of limit",
     45002: "content size out of limit",
     45008: "article count out of limit",
     45009: "reach max api frequency limit",
@@ -199,7 +202,7 @@ TEXTS: dict[int, str] = {
 }
 """Every errcode this stand-in gives or can be told to give. The texts are short: the platform changes its own at will.
 
-41002, 41004, 43001, 43002, 60123 and 95011 f. are known of the platform but not in the sheet.
+40004, 41002, 41004 f., 43001, 43002, 45001, 60123 and 95011 f. are known of the platform but not in the sheet.
 """
 
 WRONG_FORMAT = "Warning: wrong json format. "
