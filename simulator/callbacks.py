@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import parse_qs, urlsplit
 
 from simulator.world.relations import Change, ContactChange
 from siyu.wecom.crypto import SealedMessage
@@ -66,3 +68,15 @@ def envelope(corp_id: str, agent_id: str, sealed: SealedMessage, *, agent_first:
     encrypt = f"<Encrypt><![CDATA[{sealed.encrypt}]]></Encrypt>"
     inner = agent + encrypt if agent_first else encrypt + agent
     return f"<xml><ToUserName><![CDATA[{corp_id}]]></ToUserName>{inner}</xml>".encode()
+
+
+def json_envelope(corp_id: str, agent_id: str, sealed: SealedMessage, *, agent_first: bool) -> bytes:
+    """The same in JSON, keys in lower case (fact sheet 1.3): what is inside the ciphertext stays XML."""
+    fields = {"agentid": agent_id, "encrypt": sealed.encrypt}
+    names = ("agentid", "encrypt") if agent_first else ("encrypt", "agentid")
+    return json.dumps({"tousername": corp_id, **{name: fields[name] for name in names}}).encode()
+
+
+def wants_json(callback_url: str) -> bool:
+    """Whether the configured URL asks for JSON envelopes, as an app of 对外收款 may (fact sheet 1.3)."""
+    return parse_qs(urlsplit(callback_url).query).get("callback_format", [""])[-1] == "json"
