@@ -66,10 +66,14 @@ class Simulation:
         return self._clock.now_ms()
 
     def clock_s(self) -> float:
-        """The platform's own clock: what tokens, limits and cursors live by. It follows business time but for replays,
-        in which a token would live for milliseconds (docs/decisions/0006)."""
-        follows = self._settings.clock_file is not None and not self.plan.replay_from_s
-        return self._clock.now_ms() / 1000 if follows else time.monotonic()
+        """The platform's own clock: what tokens, limits and cursors live by. It is business time but for replays, in
+        which a token would live for milliseconds (docs/decisions/0006)."""
+        return time.monotonic() if self.plan.replay_from_s else self._clock.now_ms() / 1000
+
+    @property
+    def deliverer(self) -> Deliverer:
+        """Who delivers the callbacks."""
+        return self._deliverer
 
     def _open_worlds(self) -> None:
         plan = self.plan

@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 import msgspec
 
 from simulator.apps import App
 from simulator.metrics import SimulatorMetrics
-from simulator.platform.endpoint import Call, Endpoint
+from simulator.platform.calls import CallLog, RecordedCall
+from simulator.platform.endpoint import Call, Endpoint, File
 from simulator.platform.endpoints import ENDPOINTS
 from simulator.platform.errors import TEXTS, ApiError, error_body
 from simulator.platform.faults import Faults
@@ -39,18 +40,6 @@ _GETTOKEN = "gettoken"
 _SYSTEM_BUSY = -1
 
 
-@dataclass(frozen=True, slots=True)
-class RecordedCall:
-    """One call as it was answered. ``time_ms``: wall time of the arrival; ``business_ms``: what the clock said."""
-
-    time_ms: int
-    business_ms: int
-    endpoint: str
-    corp_id: str
-    agent_id: str
-    errcode: int
-
-
 @dataclass(slots=True)
 class _Caller:
     """What is known of a call when it is answered or refused."""
@@ -59,6 +48,7 @@ class _Caller:
     corp_id: str = ""
     agent_id: str = ""
     empties: Mapping[str, Any] | None = None
+    content_type: str = ""
 
 
 class _AnswerLostError(Exception):
@@ -79,7 +69,9 @@ class Gateway:
         metrics: SimulatorMetrics,
     ) -> None:
         """``worlds``: the corps as they are now; ``now_ms``: business time; ``clock_s``: the platform's own clock."""
-        self._settings = settings
+        self._settings = self.settings = settings
+        self.broken = 0
+        """Calls that ended in an error of our own, answered -1."""
         self._worlds = worlds
         self._now_ms = now_ms
         self._clock_s = clock_s
@@ -98,7 +90,7 @@ class Gateway:
             )
         )
         self._writing: set[tuple[str, str]] = set()
-        self.calls: deque[RecordedCall] = deque(maxlen=settings.calls_kept)
+        self.calls = CallLog(settings.calls_kept, settings.calls_file)
         self.call_counts: Counter[tuple[str, int]] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -107,12 +99,17 @@ class Gateway:
         path: str = scope["path"][len(PREFIX) :]
         client = scope.get("client")
         caller = _Caller(client[0] if client else "127.0.0.1")
+        caller.content_type = dict(scope["headers"]).get(b"content-type", b"").decode("latin-1")
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True, errors="replace"))
         errcode = 0
         lost = False
+        kind = [(b"content-type", b"application/json; charset=UTF-8")]
         try:
             answer = await self._answer(path, scope["method"], query, caller, receive)
-            content = msgspec.json.encode({"errcode": 0, "errmsg": "ok", **answer})
+            if isinstance(answer, File):
+                content, kind = answer.content, _headers_of(answer)
+            else:
+                content = msgspec.json.encode({"errcode": 0, "errmsg": "ok", **answer})
         except ApiError as error:
             errcode, content = error.errcode, self._error(error, caller)
         except _AnswerLostError:
@@ -123,6 +120,7 @@ class Gateway:
             # The platform never shows its own faults but as "system busy"; here they are to be found and mended.
             self._log.error("endpoint broke", endpoint=path[:100], exc_info=error)
             self._metrics.broken.inc()
+            self.broken += 1
             errcode, content = _SYSTEM_BUSY, self._error(ApiError(_SYSTEM_BUSY), caller)
         known = path == _GETTOKEN or path in ENDPOINTS
         # A path or corp id from outside must not become a name without end in a counter.
@@ -140,7 +138,7 @@ class Gateway:
                 "type": "http.response.start",
                 "status": 200,
                 "headers": [
-                    (b"content-type", b"application/json; charset=UTF-8"),
+                    *kind,
                     (b"content-length", str(len(content)).encode()),
                     (b"error-code", str(errcode).encode()),
                     (b"error-msg", TEXTS[errcode].encode()),
@@ -151,7 +149,7 @@ class Gateway:
 
     async def _answer(
         self, path: str, method: str, query: dict[str, str], caller: _Caller, receive: Receive
-    ) -> Mapping[str, Any]:
+    ) -> Mapping[str, Any] | File:
         now = self._clock_s()
         debug = query.get("debug") == "1"
         if path == _GETTOKEN:
@@ -171,14 +169,14 @@ class Gateway:
             raise ApiError(43001 if endpoint.method == "GET" else 43002)
         self.throttle.enter(scope, path, endpoint.concurrency)
         try:
-            body = await self._body(receive) if endpoint.method == "POST" else {}
+            body = await self._body(receive, endpoint, caller) if endpoint.method == "POST" else {}
             return await self._work(endpoint, app, query, body)
         finally:
             self.throttle.leave(scope, path)
 
     async def _work(
         self, endpoint: Endpoint, app: App, query: dict[str, str], body: dict[str, Any]
-    ) -> Mapping[str, Any]:
+    ) -> Mapping[str, Any] | File:
         fault = self.faults.strike(endpoint.path, app.corp_id, self._clock_s())
         call = self._call(app, query, body)
         record = (app.corp_id, endpoint.record(call)) if endpoint.record is not None else None
@@ -231,17 +229,20 @@ class Gateway:
         self.throttle.count("corp:" + corp_id, _GETTOKEN, now, debug=debug)
         return {"access_token": token, "expires_in": seconds}
 
-    async def _body(self, receive: Receive) -> dict[str, Any]:
+    async def _body(self, receive: Receive, endpoint: Endpoint, caller: _Caller) -> dict[str, Any]:
+        most = endpoint.body_limit or self._settings.body_limit_bytes
         content = bytearray()
         while True:
             part = await receive()
             if part["type"] == "http.disconnect":
                 raise ConnectionError
             content += part.get("body", b"")
-            if len(content) > self._settings.body_limit_bytes:
+            if len(content) > most:
                 raise ApiError(40206)
             if not part.get("more_body"):
                 break
+        if endpoint.upload:
+            return {"content_type": caller.content_type, "bytes": bytes(content)}
         try:
             body = json.loads(content)
         except (ValueError, RecursionError):
@@ -259,3 +260,12 @@ class Gateway:
         self._serial += 1
         body = error_body(error, serial=self._serial, time_s=wall_ms() // 1000, ip=caller.ip)
         return msgspec.json.encode({**body, **(caller.empties or {}), **error.empties})
+
+
+def _headers_of(file: File) -> list[tuple[bytes, bytes]]:
+    """What a download says of itself. A name may be any text: in a header it is quoted as RFC 6266 has it."""
+    name = quote(file.filename, errors="replace")
+    return [
+        (b"content-type", file.content_type.encode("latin-1", "replace")),
+        (b"content-disposition", f"attachment; filename*=UTF-8''{name}".encode()),
+    ]

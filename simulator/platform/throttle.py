@@ -39,6 +39,10 @@ class _Window:
     def blocked(self, now: float) -> bool:
         return now < self.blocked_until
 
+    def used(self, now: float) -> int:
+        """Calls in the window that is open now."""
+        return self.count if 0 <= now - self.started < self.seconds else 0
+
     def count_one(self, now: float) -> bool:
         """False when this is the call that goes past the limit: the block begins."""
         if now - self.started >= self.seconds:
@@ -49,6 +53,20 @@ class _Window:
             self.started, self.count = self.blocked_until, 0
             return False
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a corp has used of one API's limits. ``blocked_until_s``: the platform's clock; 0: not blocked."""
+
+    corp_id: str
+    endpoint: str
+    minute_used: int
+    minute_limit: int
+    hour_used: int
+    hour_limit: int
+    in_flight: int
+    blocked_until_s: float
 
 
 @dataclass(slots=True)
@@ -98,6 +116,39 @@ class Throttle:
         """Raises ApiError 45009 while the address is banned for wrong secrets."""
         if self._window("ip:" + ip, "wrong_secret", HOUR_S, self.limits.wrong_secrets_per_hour).blocked(now):
             raise ApiError(45009)
+
+    def block(self, scope: str, api: str, until: float) -> None:
+        """Refuses every call with 45009 until then, as if the limit had been passed."""
+        self._window(scope, api, MINUTE_S, self.limits.per_minute).blocked_until = until
+
+    def lift(self, scope: str, api: str) -> bool:
+        """Ends the blocks of an API, however they began; False when there was none."""
+        blocked = [w for (s, a, _), w in self._windows.items() if (s, a) == (scope, api) and w.blocked_until]
+        for window in blocked:
+            window.started, window.count, window.blocked_until = -window.seconds, 0, 0.0
+        return bool(blocked)
+
+    def usage(self, now: float) -> list[Usage]:
+        """Every API that a corp has called, sorted."""
+        found = []
+        counted = {(s, a) for s, a, _ in self._windows if s.startswith("corp:") and not s.endswith(":debug")}
+        for scope, api in sorted(counted):
+            minute = self._window(scope, api, MINUTE_S, self.limits.per_minute)
+            hour = self._window(scope, api, HOUR_S, self.limits.per_hour)
+            until = max(minute.blocked_until, hour.blocked_until)
+            found.append(
+                Usage(
+                    scope.removeprefix("corp:"),
+                    api,
+                    minute.used(now),
+                    minute.limit,
+                    hour.used(now),
+                    hour.limit,
+                    self._in_flight.get((scope, api), 0),
+                    until if now < until else 0.0,
+                )
+            )
+        return found
 
     def _window(self, scope: str, api: str, seconds: float, limit: int) -> _Window:
         key = (scope, api, seconds)

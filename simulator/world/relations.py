@@ -241,6 +241,12 @@ class Relations:
         before = len(self.opening.customers_of(staff_id)) if self.opening is not None else 0
         return before + len(self._came.get(staff_id, ())) - len(self._went.get(staff_id, ()))
 
+    @property
+    def count(self) -> int:
+        """How many pairs :meth:`standing` has."""
+        opening = len(self.opening) if self.opening is not None else 0
+        return opening + sum(map(len, self._came.values())) - sum(map(len, self._went.values()))
+
     def followers_of(self, customer_id: str) -> list[tuple[str, Relationship]]:
         """Staff members who have this customer, sorted, with the relationship."""
         before = self.opening.followers_of(customer_id) if self.opening is not None else ()
