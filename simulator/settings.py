@@ -49,6 +49,12 @@ class SimulatorSettings(ServiceSettings):
         "RETRY_SECONDS", (5.0, 10.0), "Waits between them, JSON list; the last one repeats", min_length=1
     )
     delivery_concurrency: int = _sim("DELIVERY_CONCURRENCY", 32, "Callbacks under way at once", ge=1)
+    retry_refused: bool = _sim("RETRY_REFUSED", True, "Deliver again after any status but 200, not only after none")
+    lost_share: float = _sim("LOST_SHARE", 0.0, "Share of callbacks that are never sent", ge=0, le=1)
+    burst_seconds: float = _sim("BURST_SECONDS", 0.0, "Callbacks of so long come all at once; 0: as they happen", ge=0)
+    mute_after: int = _sim("MUTE_AFTER", 0, "So many failed deliveries, and an app gets none for a while; 0: never", ge=0)
+    mute_window_seconds: float = _sim("MUTE_WINDOW_SECONDS", 60.0, "Within how long these failures count", gt=0)
+    mute_seconds: float = _sim("MUTE_SECONDS", 600.0, "For how long such an endpoint gets nothing", gt=0)
 
     bill_lag_seconds: float = _sim("BILL_LAG_SECONDS", 3.0, "A bill row is readable up to this long after", ge=0)
     welcome_seconds: int = _sim("WELCOME_SECONDS", 20, "Life of a welcome code, business time", ge=1)
@@ -61,6 +67,10 @@ class SimulatorSettings(ServiceSettings):
     concurrent_calls: int = _sim("CONCURRENT_CALLS", 5, "Per corp and API in flight, then 45033", ge=1)
     wrong_secrets_per_hour: int = _sim("WRONG_SECRETS_PER_HOUR", 2_000, "Per source address, then an hour's ban", ge=1)
     calls_kept: int = _sim("CALLS_KEPT", 500_000, "Newest calls that /_sim/calls can list", ge=1)
+    calls_file: Path | None = _sim("CALLS_FILE", None, "Every call is appended to this file, one JSON object a line")
+
+    clock: str = _sim("CLOCK", "real", "real, xN (x60: a minute a second) or stepped (moved by POST /_sim/clock)")
+    clock_start: str = _sim("CLOCK_START", "", "Where business time begins, ISO 8601 (Beijing time without a zone)")
 
     truth_file: Path | None = _sim("TRUTH_FILE", None, "Where the truth is written when the scenario is done")
     autostart: bool = _sim("AUTOSTART", False, "Begin the scenario without waiting for POST /_sim/start")
