@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import sys
 
+import uvloop
+
 from simulator.retail_data import RetailDataError
 from simulator.scenario import CannotPlay
+from simulator.sender import BadUrl
 from simulator.server import serve
 from simulator.settings import SimulatorSettings
 from siyu.ops.clock import ClockError
@@ -29,8 +32,9 @@ def main() -> int:
         return await serve(settings, async_stop_event())
 
     try:
-        return asyncio.run(run())
-    except (CorpsError, ClockError, RetailDataError, CannotPlay, OSError) as error:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(run())
+    except (BadUrl, CorpsError, ClockError, RetailDataError, CannotPlay, OSError) as error:
         sys.stderr.write(f"simulator: {error}\n")
         return 1
 

@@ -52,7 +52,7 @@ class SimulatorSettings(ServiceSettings):
     retry_refused: bool = _sim("RETRY_REFUSED", True, "Deliver again after any status but 200, not only after none")
     lost_share: float = _sim("LOST_SHARE", 0.0, "Share of callbacks that are never sent", ge=0, le=1)
     burst_seconds: float = _sim("BURST_SECONDS", 0.0, "Callbacks of so long come all at once; 0: as they happen", ge=0)
-    mute_after: int = _sim("MUTE_AFTER", 0, "So many failed deliveries, and an app gets none for a while; 0: never", ge=0)
+    mute_after: int = _sim("MUTE_AFTER", 0, "After so many failed deliveries an app gets none for a while; 0: no", ge=0)
     mute_window_seconds: float = _sim("MUTE_WINDOW_SECONDS", 60.0, "Within how long these failures count", gt=0)
     mute_seconds: float = _sim("MUTE_SECONDS", 600.0, "For how long such an endpoint gets nothing", gt=0)
 

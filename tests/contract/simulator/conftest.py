@@ -15,6 +15,7 @@ from simulator.delivery import Deliverer, DeliveryPolicy
 from simulator.metrics import SimulatorMetrics
 from simulator.platform.gateway import Gateway
 from simulator.scenario import Plan
+from simulator.sender import Answer, Target
 from simulator.settings import SimulatorSettings
 from simulator.simulation import Simulation
 from simulator.world.bills import COLLECTION, REFUND, Bill
@@ -125,16 +126,20 @@ async def wecom(sim_settings: SimulatorSettings) -> AsyncIterator[Wecom]:
     )
     accepted: list[httpx2.Request] = []
 
-    def receive(request: httpx2.Request) -> httpx2.Response:
-        accepted.append(request)
-        return httpx2.Response(200)
+    class Receiver:
+        async def post(self, target: Target, query: str, body: bytes, *, timeout_s: float) -> Answer:
+            accepted.append(httpx2.Request("POST", f"{target.url}?{query}", content=body))
+            return Answer(200)
+
+        async def close(self) -> None:
+            pass
 
     clock, metrics, apps = HandClock(), SimulatorMetrics(), apps_of([corp], "http://receiver")
     deliverer = Deliverer(
         apps=apps,
         policy=DeliveryPolicy(shuffle_s=0, duplicate_share=0),
         metrics=metrics,
-        transport=httpx2.MockTransport(receive),
+        sender=Receiver(),
     )
 
     def plan(start_s: int) -> Plan:

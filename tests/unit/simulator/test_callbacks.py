@@ -69,9 +69,10 @@ def test_the_envelope_in_both_orders_the_platform_uses():
 
 def test_the_seed_alone_decides_delays_and_duplicates():
     policy = DeliveryPolicy(seed=3)
-    fates = [fate_of(policy, number) for number in range(2_000)]
-    assert fates == [fate_of(policy, number) for number in range(2_000)]
-    assert fates != [fate_of(DeliveryPolicy(seed=4), number) for number in range(2_000)]
+    callbacks = [b"%d" % number for number in range(2_000)]
+    fates = [fate_of(policy, callback) for callback in callbacks]
+    assert fates == [fate_of(policy, callback) for callback in callbacks]
+    assert fates != [fate_of(DeliveryPolicy(seed=4), callback) for callback in callbacks]
     assert all(0 <= fate.delay_s <= policy.shuffle_s for fate in fates)
     twice = [fate for fate in fates if fate.duplicate_delay_s is not None]
     assert 0.07 < len(twice) / len(fates) < 0.13
