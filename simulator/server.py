@@ -6,12 +6,12 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import uvicorn
 
 from simulator.app import Control, build_app
 from simulator.apps import apps_of
+from simulator.clock import BadClock, ClockSetting, open_clock
 from simulator.delivery import Deliverer, DeliveryPolicy
 from simulator.metrics import SimulatorMetrics
 from simulator.platform.gateway import Gateway
@@ -21,7 +21,7 @@ from simulator.scenario.day import plan_day
 from simulator.scenario.retail import opening_s, plan_retail
 from simulator.settings import SimulatorSettings
 from simulator.simulation import Planner, Simulation
-from siyu.ops.clock import clock_from, wall_ms, write_segments
+from siyu.ops.clock import wall_ms
 from siyu.ops.corps import load_corps
 from siyu.ops.health import OpsServer
 from siyu.ops.logging import get_logger
@@ -63,12 +63,6 @@ def planner(settings: SimulatorSettings, corps: tuple[str, ...]) -> tuple[Planne
     return day, wall_ms()
 
 
-def open_clock_file(path: Path | None, business_ms: int) -> None:
-    """Creates the clock file, ×1 from now, unless whoever started the demo did."""
-    if path is not None and not path.exists():
-        write_segments(path, [{"wall_ms": wall_ms(), "business_ms": business_ms, "rate": 1.0}])
-
-
 class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -81,7 +75,11 @@ async def serve(settings: SimulatorSettings, stop: asyncio.Event) -> int:
     log = get_logger()
     corps = load_corps(settings.corps)
     make_plan, begins_ms = planner(settings, tuple(corps))
-    open_clock_file(settings.clock_file, begins_ms)
+    try:
+        begin = ClockSetting.read(settings.clock, settings.clock_start)
+    except BadClock as error:
+        raise CannotPlay(str(error)) from None
+    clock = open_clock(settings.clock_file, ClockSetting(begin.rate, begin.start_ms or begins_ms))
     metrics = SimulatorMetrics()
     apps = apps_of(corps.values(), settings.callback_base)
     deliverer = Deliverer(
@@ -95,9 +93,16 @@ async def serve(settings: SimulatorSettings, stop: asyncio.Event) -> int:
             total=settings.delivery_total,
             retry_s=settings.retry_seconds,
             concurrency=settings.delivery_concurrency,
+            retry_refused=settings.retry_refused,
+            lost_share=settings.lost_share,
+            burst_s=settings.burst_seconds,
+            mute_after=settings.mute_after,
+            mute_window_s=settings.mute_window_seconds,
+            mute_s=settings.mute_seconds,
         ),
+        clock_s=lambda: simulation.clock_s(),
     )
-    simulation = Simulation(settings, plan=make_plan, clock=clock_from(settings.clock_file), deliverer=deliverer)
+    simulation = Simulation(settings, plan=make_plan, clock=clock, deliverer=deliverer)
     gateway = Gateway(
         settings,
         apps,
@@ -106,7 +111,7 @@ async def serve(settings: SimulatorSettings, stop: asyncio.Event) -> int:
         clock_s=simulation.clock_s,
         metrics=metrics,
     )
-    control = Control(gateway, simulation)
+    control = Control(gateway, simulation, clock=clock)
     try:
         listener = socket.create_server((settings.host, settings.port))
     except OSError as error:
@@ -154,5 +159,6 @@ async def serve(settings: SimulatorSettings, stop: asyncio.Event) -> int:
         await deliverer.close()
         server.should_exit = True
         await asyncio.wait({serving})
+        gateway.calls.close()
         ops.close()
     return status
