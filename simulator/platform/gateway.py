@@ -179,6 +179,8 @@ class Gateway:
     ) -> Mapping[str, Any] | File:
         fault = self.faults.strike(endpoint.path, app.corp_id, self._clock_s())
         call = self._call(app, query, body)
+        if errcode := call.corp.refuses(app.agent_id, endpoint.path, call.now_s):
+            raise ApiError(errcode)
         record = (app.corp_id, endpoint.record(call)) if endpoint.record is not None else None
         if record is not None:
             if record in self._writing:

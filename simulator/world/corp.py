@@ -106,6 +106,10 @@ class CorpWorld:
         self.said: list[Callable[[Said], None]] = []
         self.complaints: list[Complaint] = []
         self.complained: list[Callable[[Complaint], None]] = []
+        self.bars: list[Callable[[ContactChange], bool]] = []
+        """Asked before people change a relationship: whether something keeps it from happening (a ban …)."""
+        self.refusals: list[Callable[[str, str, int], int]] = []
+        """Asked before every call, with (agent id, endpoint, second): the errcode it is refused with; 0: none."""
         self._send = send
         self._rules = rules or {}
         self._families: dict[type, Any] = {}
@@ -127,7 +131,7 @@ class CorpWorld:
 
     def happen(self, event: ContactChange) -> bool:
         """Somebody did something: the relationship changes, with its callback. False when it cannot happen now."""
-        if not self.relations.can(event):
+        if not self.relations.can(event) or any(barred(event) for barred in self.bars):
             return False
         relationship = self.relations.apply(event)
         self.changes.append(event)
@@ -138,6 +142,10 @@ class CorpWorld:
         for told in self.happened:
             told(event)
         return True
+
+    def refuses(self, agent_id: str, endpoint: str, now_s: int) -> int:
+        """Errcode of a call that is not let in at all; 0: it is."""
+        return next((code for refuses in self.refusals if (code := refuses(agent_id, endpoint, now_s))), 0)
 
     def touch(self, touch: Touch) -> None:
         """A customer was shown something."""

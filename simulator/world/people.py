@@ -23,6 +23,8 @@ class Staff:
     status: int = ACTIVE
     left_s: int = 0
     """When they left; 0: still here."""
+    joined_s: int = 0
+    """When the account was made; 0: long ago. New accounts are watched more closely (fact sheet 5.6)."""
     last_login_s: int = 0
     """0: logs in as people do; else the last time they did (a year without: 40205)."""
     banned_until_s: int = 0
