@@ -8,12 +8,12 @@ holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
 
 from simulator.world.corp import CorpWorld
+from simulator.world.groups import Groups
 from simulator.world.relations import ContactChange, Relations
 
 _PAGE = 10_000
@@ -86,10 +86,7 @@ class Scale:
         self.rules = corp.rules_of("scale", ScaleRules)
         self.purchases: list[Purchase] = list(self.rules.purchased)
         """All that was bought, in order of buying."""
-        self.elsewhere: list[Callable[[], int]] = []
-        """Further people who count: those who are only in customer groups."""
-        self.elsewhere_is: list[Callable[[str], bool]] = []
-        """Whether somebody is one of them."""
+        self._groups = corp.of(Groups)
         self._relations: Relations = corp.relations
         self._base: int | None = None
         self._moved = 0
@@ -109,11 +106,11 @@ class Scale:
     @property
     def used(self) -> int:
         """Distinct external contacts that are served."""
-        return self.friends + sum(count() for count in self.elsewhere)
+        return self.friends + len(self._groups.outside_members())
 
     def is_served(self, customer_id: str) -> bool:
         """Whether this person counts already."""
-        return self._is_friend(customer_id) or any(is_one(customer_id) for is_one in self.elsewhere_is)
+        return self._is_friend(customer_id) or customer_id in self._groups.outside_members()
 
     def size(self, now_s: int) -> int:
         """How many the corp may have."""

@@ -148,9 +148,9 @@ class Strategies:
         book.delete((), book.shown(strategy.id))
         del self._by_id[strategy.id]
 
-    def covers(self, strategy: Strategy, staff_id: str) -> bool:
-        """Whether a staff member is in the range."""
-        return self._within([(USER, staff_id)], strategy.nodes)
+    def covers(self, strategy_id: int, staff_id: str) -> bool:
+        """Whether a staff member is in the range of a rule group that exists."""
+        return self._within([(USER, staff_id)], self._by_id[strategy_id].nodes)
 
     def _check_nodes(self, parent: int, nodes: Mapping[Node, None]) -> None:
         if not nodes or len(nodes) > self.rules.nodes:

@@ -12,9 +12,11 @@ import msgspec
 
 from simulator.platform.errors import ApiError
 from simulator.world.corp import CorpWorld
+from simulator.world.groups import Groups
 from simulator.world.opaque import opaque_id
 from simulator.world.people import LEFT
 from simulator.world.relations import ContactChange
+from simulator.world.roster import Roster
 from simulator.world.scale import Scale
 
 SINGLE, MULTI = 1, 2
@@ -88,8 +90,6 @@ class Ways:
 
     def __init__(self, corp: CorpWorld) -> None:
         self.rules = corp.rules_of("contact_ways", WayRules)
-        self.elsewhere: list[Callable[[], int]] = []
-        """What else counts towards the limit: how many ways to join a group there are."""
         self._corp = corp
         self._by_id: dict[str, Way] = {}
         self._listed: list[tuple[int, str]] = []
@@ -100,11 +100,6 @@ class Ways:
         self._temporary_of: tuple[int, int] = (0, 0)
         """Business day, temporary ways made on it."""
 
-    @property
-    def count(self) -> int:
-        """Ways there are."""
-        return len(self._by_id)
-
     def get(self, config_id: str, now_s: int) -> Way:
         """Raises ApiError 41039 for one that is not there, or a temporary one past its time."""
         way = self._by_id.get(config_id)
@@ -114,7 +109,7 @@ class Ways:
 
     def add(self, way_of: Callable[[str], Way], now_s: int) -> Way:
         """Keeps ``way_of(config_id)``. Raises ApiError 41045 when the corp, or its day for temporary ones, is full."""
-        if self.count + sum(count() for count in self.elsewhere) >= self.rules.most:
+        if len(self._by_id) + len(self._corp.of(Groups).ways) >= self.rules.most:
             raise ApiError(41045)
         way = way_of(opaque_id(self._corp, "", "way", self._made))
         if way.temporary:
@@ -148,13 +143,10 @@ class Ways:
         return [config_id for _, config_id in page], page[-1] if first + limit < last else None
 
     def members(self, way: Way) -> list[str]:
-        """Staff members it leads to: its own and those of its departments, who have not left."""
+        """Staff members it leads to: its own and those of its departments and below, who have not left."""
         staff = self._corp.people.staff
-        parties = set(way.parties)
-        found = dict.fromkeys(way.users)
-        if parties:
-            found.update((m.userid, None) for m in staff.values() if not parties.isdisjoint(m.departments))
-        return [userid for userid in found if userid in staff and staff[userid].status != LEFT]
+        own = [userid for userid in way.users if userid in staff and staff[userid].status != LEFT]
+        return list(dict.fromkeys([*own, *self._corp.of(Roster).members_of(way.parties)]))
 
     def scan(self, config_id: str, customer_id: str, now_s: int) -> ContactChange | None:
         """What follows when a customer uses the way: the change that can be told to ``CorpWorld.happen``.
