@@ -119,10 +119,6 @@ class _Endpoint:
         self._crypto = CallbackCrypto(app.callback_token, app.callback_aes_key, app.corp_id)
         self._failures: deque[float] = deque()
 
-    def wants(self, callback: Callback) -> bool:
-        app = self.app
-        return (not app.events or callback.event in app.events) and callback.only_agent in ("", app.agent_id)
-
     def seal(self, content: bytes, *, agent_first: bool) -> tuple[str, bytes]:
         """A new envelope: query and body."""
         nonce = str(10**9 + int.from_bytes(os.urandom(8)) % (9 * 10**9))
@@ -141,6 +137,11 @@ class _Endpoint:
         self._failures.clear()
         self.muted_until_s = now_s + policy.mute_s
         return True
+
+
+def takes(app: App, callback: Callback) -> bool:
+    """Whether an app of the corp is told of this."""
+    return (not app.events or callback.event in app.events) and callback.only_agent in ("", app.agent_id)
 
 
 def query_of(sealed: SealedMessage) -> str:
@@ -224,9 +225,9 @@ class Deliverer:
     def send(self, callback: Callback) -> None:
         """Takes one event: every app that is told of it gets a copy, whose deliveries follow by its fate."""
         for endpoint in self._endpoints.get(callback.corp_id, ()):
-            if not endpoint.wants(callback):
-                continue
             app = endpoint.app
+            if not takes(app, callback):
+                continue
             fate = fate_of(self._policy, f"{app.agent_id}|".encode() + callback.content)
             self.counts.submitted += 1
             entry = self.journal.open(app.corp_id, app.agent_id, callback.event, callback.content)
