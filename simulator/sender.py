@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, cast
 from urllib.parse import quote, urlsplit
 
 import httptools
@@ -289,8 +289,8 @@ class _Connection(asyncio.Protocol):
             self._pool.lost(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are of the kind without inheriting from it.
+        self._transport = cast(asyncio.Transport, transport)
         self._pool.opened(self)
 
     def data_received(self, data: bytes) -> None:
