@@ -18,6 +18,8 @@ from simulator.platform.gateway import Gateway
 from simulator.retail_data import read_history
 from simulator.scenario import CannotPlay, Plan
 from simulator.scenario.day import plan_day
+from simulator.scenario.file import load_scenario
+from simulator.scenario.living import planner_of
 from simulator.scenario.retail import opening_s, plan_retail
 from simulator.settings import SimulatorSettings
 from simulator.simulation import Planner, Simulation
@@ -49,18 +51,30 @@ def planner(settings: SimulatorSettings, corps: tuple[str, ...]) -> tuple[Planne
 
         return retail, opening_s(history) * 1000
 
-    def day(start_s: int) -> Plan:
+    scenario = load_scenario(settings.scenario)
+    if scenario.day is None:
+        return (
+            planner_of(scenario, seed=settings.seed, scale=settings.scale, corps=corps, bill_lag_ms=lag_ms),
+            wall_ms(),
+        )
+    day = scenario.day
+    told = settings.model_fields_set
+
+    def invented_day(start_s: int) -> Plan:
         return plan_day(
             seed=settings.seed,
             corps=corps,
-            staff_count=settings.staff,
-            customer_count=settings.customers,
-            duration_s=settings.duration_seconds,
+            staff_count=max(1, round((settings.staff if "staff" in told else day.staff) * settings.scale)),
+            customer_count=max(
+                1, round((settings.customers if "customers" in told else day.customers) * settings.scale)
+            ),
+            duration_s=settings.duration_seconds if "duration_seconds" in told else day.duration_s,
             start_s=start_s,
             bill_lag_ms=lag_ms,
+            day=day,
         )
 
-    return day, wall_ms()
+    return invented_day, wall_ms()
 
 
 class _Server(uvicorn.Server):
@@ -73,6 +87,8 @@ class _Server(uvicorn.Server):
 async def serve(settings: SimulatorSettings, stop: asyncio.Event) -> int:
     """Runs until ``stop``; returns the exit status. A scenario that breaks ends the process with 1."""
     log = get_logger()
+    scenario = load_scenario(settings.scenario)
+    settings = scenario.settings(settings)
     corps = load_corps(settings.corps)
     make_plan, begins_ms = planner(settings, tuple(corps))
     try:
@@ -81,7 +97,7 @@ async def serve(settings: SimulatorSettings, stop: asyncio.Event) -> int:
         raise CannotPlay(str(error)) from None
     clock = open_clock(settings.clock_file, ClockSetting(begin.rate, begin.start_ms or begins_ms))
     metrics = SimulatorMetrics()
-    apps = apps_of(corps.values(), settings.callback_base)
+    apps = scenario.with_rules(apps_of(corps.values(), settings.callback_base))
     deliverer = Deliverer(
         apps=apps,
         metrics=metrics,

@@ -31,8 +31,10 @@ class SimulatorSettings(ServiceSettings):
     corps: Path = _sim("CORPS", Path("corps.yaml"), "File of the corps that exist", "SIYU_CORPS")
     callback_base: str = _sim("CALLBACK_BASE", "http://127.0.0.1:8080", "Where callbacks go: <base>/callback/wecom/…")
 
+    scenario: str = _sim("SCENARIO", "demo", "What is played: a shipped scenario's name, or the path of a YAML file")
+    scale: float = _sim("SCALE", 1.0, "Share of the scenario's people that there are", gt=0, le=100)
     seed: int = _sim("SEED", 1, "Decides everything that is not the start time")
-    staff: int = _sim("STAFF", 200, "Staff members over all corps", ge=1)
+    staff: int = _sim("STAFF", 200, "Staff members of the invented day and of a file's history", ge=1)
     customers: int = _sim("CUSTOMERS", 5_000, "Customers of the invented day", ge=1)
     duration_seconds: int = _sim("DURATION_SECONDS", 100, "Length of the invented day, clock ×1", ge=10)
     data: Path | None = _sim("DATA", None, "Online-retail CSV (.csv or .csv.gz): its history instead of invented sales")

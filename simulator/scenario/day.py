@@ -10,6 +10,9 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
 
 from simulator.callbacks import OtherEvent
 from simulator.scenario import Plan
@@ -21,6 +24,41 @@ _REFUND_REJECTED = 6
 _LIVE_ROOM, _MINI_PROGRAM = 2, 15
 
 
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class Day(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Who plays the day, and how often what happens: shares of customers unless said otherwise."""
+
+    staff: Annotated[int, msgspec.Meta(ge=1, le=99_999)] = 200
+    customers: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 5_000
+    duration_s: Annotated[int, msgspec.Meta(ge=10, le=86_400)] = 100
+    never_met_share: Share = 0.04
+    half_share: Share = 0.10
+    """First acquaintances that begin by half,"""
+    half_confirmed_share: Share = 0.55
+    """of which so many are confirmed,"""
+    half_deleted_share: Share = 0.15
+    """and so many end before."""
+    console_welcome_share: Share = 0.10
+    """Adds without a code: the console has a welcome of its own for that staff member."""
+    second_staff_share: Share = 0.03
+    edit_share: Share = 0.05
+    archive_share: Share = 0.01
+    deleted_by_customer_share: Share = 0.09
+    deleted_by_staff_share: Share = 0.04
+    transfer_share: Share = 0.03
+    return_share: Share = 0.35
+    """Of those who parted."""
+    buyer_share: Share = 0.4
+    near_change_share: Share = 0.06
+    """Buy at, just before or just after a change of the relationship."""
+
+    def __post_init__(self) -> None:
+        if self.deleted_by_customer_share + self.deleted_by_staff_share + self.transfer_share > 1:
+            raise ValueError("deleted_by_customer_share, deleted_by_staff_share and transfer_share: above 1 together")
+
+
 def plan_day(
     *,
     seed: int,
@@ -30,8 +68,10 @@ def plan_day(
     duration_s: int,
     start_s: int,
     bill_lag_ms: int,
+    day: Day | None = None,
 ) -> Plan:
     """A day compressed into ``duration_s`` seconds from ``start_s`` on (epoch seconds)."""
+    day = day or Day()
     rng = random.Random(f"{seed}|day")
     staff = staff_by_corp(rng, corps, staff_count)
     choice = StaffChoice(rng, staff)
@@ -48,15 +88,15 @@ def plan_day(
         else:
             corp_id, staff_id = choice.anybody()
             diary = Diary(corp_id, staff_id, person, end_s)
-            if rng.random() >= 0.04:
-                _meet(rng, diary, start_s, duration_s)
+            if rng.random() >= day.never_met_share:
+                _meet(rng, day, diary, start_s, duration_s)
         people.append((diary.corp_id, person))
-        own = [diary, *_go_on(rng, choice, diary)]
+        own = [diary, *_go_on(rng, day, choice, diary)]
         diaries.extend(own)
         other = choice.colleague(diary.corp_id, diary.staff_id)
-        if rng.random() < 0.03 and other is not None and other not in {d.staff_id for d in own}:
+        if rng.random() < day.second_staff_share and other is not None and other not in {d.staff_id for d in own}:
             second = Diary(diary.corp_id, other, person, end_s)
-            _meet(rng, second, start_s, duration_s)
+            _meet(rng, day, second, start_s, duration_s)
             diaries.append(second)
     contacts = sorted(
         (change for diary in diaries for change in diary.changes),
@@ -70,48 +110,49 @@ def plan_day(
         customers={c: frozenset(person for corp_id, person in people if corp_id == c) for c in corps},
         contacts=tuple(contacts),
         others=tuple(_others(rng, corps, start_s, duration_s)),
-        bills=tuple(_Till(rng, choice, start_s, end_s, bill_lag_ms).bills(diaries)),
+        bills=tuple(_Till(rng, day, choice, start_s, end_s, bill_lag_ms).bills(diaries)),
     )
 
 
-def _meet(rng: random.Random, diary: Diary, start_s: int, duration_s: int) -> None:
+def _meet(rng: random.Random, day: Day, diary: Diary, start_s: int, duration_s: int) -> None:
     """The first acquaintance: at once, or by halves."""
     time_s = start_s + 1 + int(rng.random() ** 1.3 * duration_s * 0.75)
     state = _channel(rng)
-    if rng.random() >= 0.10:
-        # One in ten has no code: the console has a welcome of its own for that staff member.
-        diary.write(time_s, "add", state=state, welcome=rng.random() >= 0.10)
+    if rng.random() >= day.half_share:
+        diary.write(time_s, "add", state=state, welcome=rng.random() >= day.console_welcome_share)
         return
     diary.write(time_s, "add_half", state=state, welcome=True)
     fate = rng.random()
-    if fate < 0.55:
+    if fate < day.half_confirmed_share:
         diary.write(diary.later(rng, HALF_TO_CONFIRMED_S), "add", state=state, welcome=True)
-    elif fate < 0.70:
+    elif fate < day.half_confirmed_share + day.half_deleted_share:
         diary.write(diary.later(rng), "delete_by_customer")
 
 
-def _go_on(rng: random.Random, choice: StaffChoice, diary: Diary) -> list[Diary]:
+def _go_on(rng: random.Random, day: Day, choice: StaffChoice, diary: Diary) -> list[Diary]:
     """What becomes of friends; a transfer opens the diary of the new owner."""
     if diary.relationship.status != "friend":
         return []
-    if rng.random() < 0.05:
+    if rng.random() < day.edit_share:
         diary.write(diary.later(rng), "edit")
-    if rng.random() < 0.01:
+    if rng.random() < day.archive_share:
         diary.write(diary.later(rng), "archive_consent")
     fate = rng.random()
-    if fate < 0.09:
+    by_customer = day.deleted_by_customer_share
+    by_staff = by_customer + day.deleted_by_staff_share
+    if fate < by_customer:
         diary.write(diary.later(rng), "delete_by_customer")
         if rng.random() < 0.3:
             diary.write(diary.later(rng), "delete_by_staff")
-    elif fate < 0.13:
+    elif fate < by_staff:
         diary.write(diary.later(rng), "delete_by_staff")
         if rng.random() < 0.3:
             diary.write(diary.later(rng), "delete_by_customer")
-    elif fate < 0.16:
+    elif fate < by_staff + day.transfer_share:
         colleague = choice.colleague(diary.corp_id, diary.staff_id)
         if colleague is not None:
             return _transfer(rng, diary, colleague)
-    if diary.relationship.status != "friend" and rng.random() < 0.35:
+    if diary.relationship.status != "friend" and rng.random() < day.return_share:
         _return(rng, diary)
     return []
 
@@ -185,8 +226,11 @@ def _others(rng: random.Random, corps: Sequence[str], start_s: int, duration_s: 
 class _Till:
     """Plans the day's bills."""
 
-    def __init__(self, rng: random.Random, choice: StaffChoice, start_s: int, end_s: int, lag_ms: int) -> None:
+    def __init__(
+        self, rng: random.Random, day: Day, choice: StaffChoice, start_s: int, end_s: int, lag_ms: int
+    ) -> None:
         self._rng = rng
+        self._day = day
         self._choice = choice
         self._start_s = start_s
         self._end_s = end_s
@@ -195,13 +239,13 @@ class _Till:
         self._bills: list[Bill] = []
 
     def bills(self, diaries: list[Diary]) -> list[Bill]:
-        """Sales of 40 % of the people met, ownerless orders around the seconds that decide, and refunds."""
+        """Sales of some of the people met, ownerless orders around the seconds that decide, and refunds."""
         rng = self._rng
         for diary in diaries:
-            if rng.random() < 0.4:
+            if rng.random() < self._day.buyer_share:
                 for _ in range(rng.choice((1, 1, 1, 2, 3))):
                     self._sale(diary)
-            if diary.changes and rng.random() < 0.06:
+            if diary.changes and rng.random() < self._day.near_change_share:
                 # At, just before or just after a change: where "owner at pay time" is decided by one second.
                 near = rng.choice(diary.changes).time_s + rng.choice((-1, 0, 0, 0, 1))
                 self._pay(

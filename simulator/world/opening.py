@@ -32,6 +32,9 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=_MOST_CUSTOMERS)]
 Kind = Literal["live_code", "parcel_card", "video_account", "acquisition_link", "counter", "card"]
 
 
+_COUNTS = ("staff", "customers", "newcomers", "group_only")
+
+
 class Channel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A way in which customers find staff."""
 
@@ -91,24 +94,19 @@ class Population(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     def scaled(self, scale: float) -> Population:
         """A part of it, or a multiple; whoever there was stays one at least."""
+        counts = {name: getattr(self, name) for name in _COUNTS}
         return msgspec.structs.replace(
-            self,
-            **{
-                name: max(1, round(count * scale)) if (count := getattr(self, name)) else 0
-                for name in ("staff", "customers", "newcomers", "group_only")
-            },
+            self, **{name: max(1, round(count * scale)) if count else 0 for name, count in counts.items()}
         )
 
     def of_corp(self, number: int, corps: int) -> Population:
-        """What corp ``number`` of so many has of it: equal parts."""
-        return msgspec.structs.replace(
-            self,
-            **{
-                name: count // corps + (number < count % corps)
-                for name in ("staff", "customers", "newcomers", "group_only")
-                if (count := getattr(self, name)) or True
-            },
-        )
+        """What corp ``number`` of so many has of it: equal parts, and one staff member at least."""
+        parts = {name: _part(getattr(self, name), number, corps) for name in _COUNTS}
+        return msgspec.structs.replace(self, **{**parts, "staff": max(1, parts["staff"])})
+
+
+def _part(count: int, number: int, parts: int) -> int:
+    return count // parts + (number < count % parts)
 
 
 @dataclass(frozen=True, slots=True)
