@@ -8,6 +8,7 @@ delivery takes, 41096 ("being distributed"), which is no proof of delivery.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,8 +70,13 @@ class Welcomes:
         """The pair separated: the next add is a new acquaintance."""
         self._greeted.discard(pair)
 
-    def use(self, code: str, agent_id: str, now_ms: int) -> None:
-        """Delivers the welcome. Raises ApiError 41050, 41051 or 41096."""
+    def use(
+        self, code: str, agent_id: str, now_ms: int, check: Callable[[ContactChange], None] | None = None
+    ) -> ContactChange:
+        """Delivers the welcome; returns what it answers. Raises ApiError 41050, 41051 or 41096.
+
+        ``check`` may refuse a code that is good, and leaves it good.
+        """
         welcome = self._by_code.get(code)
         if welcome is None:
             raise ApiError(41050)
@@ -82,8 +88,11 @@ class Welcomes:
             welcome.refused += 1
             self.late += 1
             raise ApiError(41050)
+        if check is not None:
+            check(welcome.event)
         welcome.sent, welcome.sent_ms, welcome.sent_by = True, now_ms, agent_id
         self._greeted.add(welcome.event.pair)
+        return welcome.event
 
     @property
     def sent(self) -> int:
