@@ -1,4 +1,4 @@
-"""``python -m simulator``: settings → build → run."""
+"""``python -m simulator``: settings → build → run. ``siyu sim run`` is the same with options."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ def main() -> int:
         for name, info in SimulatorSettings.model_fields.items():
             sys.stdout.write(f"  {name:26} {info.default!s:28} {info.description}\n")
         return 0
-    settings = SimulatorSettings()
+    return play(SimulatorSettings())
+
+
+def play(settings: SimulatorSettings) -> int:
+    """Runs until SIGTERM or SIGINT; 1 for what cannot be run or broke, said in one line on stderr."""
     configure_logging("simulator", settings.log_level)
 
     async def run() -> int:

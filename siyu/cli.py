@@ -21,6 +21,7 @@ from rich.table import Table
 
 from siyu.audit import command as audit_command
 from siyu.events import schemas_dir
+from siyu.sim_cli import app as sim_app
 
 if TYPE_CHECKING:
     from siyu.ops.scan import Progress
@@ -39,6 +40,7 @@ state_app = typer.Typer(no_args_is_help=True, help="States of the processors.")
 app.add_typer(topics_app, name="topics")
 app.add_typer(dlq_app, name="dlq")
 app.add_typer(state_app, name="state")
+app.add_typer(sim_app, name="sim")
 app.command("audit")(audit_command)
 
 
