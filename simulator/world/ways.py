@@ -142,11 +142,11 @@ class Ways:
         page = self._listed[first : min(first + limit, last)]
         return [config_id for _, config_id in page], page[-1] if first + limit < last else None
 
-    def members(self, way: Way) -> list[str]:
-        """Staff members it leads to: its own and those of its departments and below, who have not left."""
+    def members(self, users: list[str], parties: list[int]) -> list[str]:
+        """Staff members that these and the departments (with those below) are together, who have not left."""
         staff = self._corp.people.staff
-        own = [userid for userid in way.users if userid in staff and staff[userid].status != LEFT]
-        return list(dict.fromkeys([*own, *self._corp.of(Roster).members_of(way.parties)]))
+        own = [userid for userid in users if userid in staff and staff[userid].status != LEFT]
+        return list(dict.fromkeys([*own, *self._corp.of(Roster).members_of(parties)]))
 
     def scan(self, config_id: str, customer_id: str, now_s: int) -> ContactChange | None:
         """What follows when a customer uses the way: the change that can be told to ``CorpWorld.happen``.
@@ -159,7 +159,7 @@ class Ways:
             return None
         if way.unionid and self._corp.people.customer(customer_id).unionid != way.unionid:
             return None
-        members = [m for m in self.members(way) if self._corp.people.staff[m].may_reach(now_s)]
+        members = [m for m in self.members(way.users, way.parties) if self._corp.people.staff[m].may_reach(now_s)]
         if not members:
             return None
         way.scans += 1
