@@ -116,7 +116,13 @@ def sim_settings(request: pytest.FixtureRequest) -> SimulatorSettings:
 
 
 @pytest.fixture
-async def wecom(sim_settings: SimulatorSettings) -> AsyncIterator[Wecom]:
+def platform_rules(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Rules of the test's platform by section; parametrise indirectly to change some."""
+    return getattr(request, "param", {})
+
+
+@pytest.fixture
+async def wecom(sim_settings: SimulatorSettings, platform_rules: dict[str, Any]) -> AsyncIterator[Wecom]:
     corp = Corp(
         corp_id=CORP_ID,
         agent_id="1000002",
@@ -152,6 +158,7 @@ async def wecom(sim_settings: SimulatorSettings) -> AsyncIterator[Wecom]:
             contacts=(ContactChange(START_S + 60, CORP_ID, "s1", "wmC2", "add", "qr-2", True),),
             others=(),
             bills=bills(),
+            rules=platform_rules,
         )
 
     simulation = Simulation(sim_settings, plan=plan, clock=clock, deliverer=deliverer)
