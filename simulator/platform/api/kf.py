@@ -1,7 +1,6 @@
 """微信客服 (fact sheet 3.11): accounts, servicers, conversations, messages, statistics.
 
 Where the sheet names no code: an unknown customer is 40096, a msgtype that cannot be sent 40035, a text too long 45002.
-Ids of media and mini programs are not looked up.
 """
 
 from __future__ import annotations
@@ -11,9 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 from simulator.platform import fields
+from simulator.platform.api.welcome import check_media, check_words
 from simulator.platform.endpoint import Answer, Api, Call
 from simulator.platform.errors import TEXTS, ApiError
 from simulator.world.kf import HUMAN, Account, KfDesk, Session, Tally, midnight
+from simulator.world.media import MESSAGE
 from simulator.world.people import LEFT
 
 API = Api()
@@ -25,6 +26,8 @@ _MSGID_CHARS = 32
 _CURSOR_S = 10 * 365 * _DAY_S
 _URL_BYTES = 2_048
 _MENU_ITEMS = 10
+
+_Check = Callable[[Call, dict[str, Any]], None]
 
 
 def _desk(call: Call) -> KfDesk:
@@ -50,7 +53,9 @@ def add_account(call: Call) -> Answer:
     """A new account; ``name`` and ``media_id`` are needed."""
     desk = _desk(call)
     name = fields.text(call.body, "name", required=True, max_chars=desk.rules.name_chars)
-    return {"open_kfid": desk.open_account(name, fields.text(call.body, "media_id", required=True)).open_kfid}
+    media_id = fields.text(call.body, "media_id", required=True)
+    check_media(call, media_id, "image", MESSAGE)
+    return {"open_kfid": desk.open_account(name, media_id).open_kfid}
 
 
 @API.post("kf/account/del")
@@ -66,9 +71,10 @@ def update_account(call: Call) -> Answer:
     desk, account = _desk(call), _account(call)
     name = fields.text(call.body, "name", max_chars=desk.rules.name_chars)
     media_id = fields.text(call.body, "media_id")
-    account.name = name or account.name
     if media_id:
+        check_media(call, media_id, "image", MESSAGE)
         desk.picture(account, media_id)
+    account.name = name or account.name
     return {}
 
 
@@ -251,7 +257,7 @@ def send_message(call: Call) -> Answer:
     """
     account, customer_id = _account(call), _customer(call, "touser")
     msgid = _own_msgid(call)
-    kind, content = _content(call.body, _SENDABLE, _desk(call).rules.text_bytes)
+    kind, content = _content(call, _SENDABLE)
     return {"msgid": _desk(call).send(account.open_kfid, customer_id, call.now_s, msgid, kind, content)}
 
 
@@ -264,7 +270,7 @@ def send_message_on_event(call: Call) -> Answer:
     desk = _desk(call)
     code = fields.text(call.body, "code", required=True)
     msgid = _own_msgid(call)
-    kind, content = _content(call.body, ("text", "msgmenu"), desk.rules.text_bytes)
+    kind, content = _content(call, ("text", "msgmenu"))
     desk.account(desk.code(code, call.now_s).open_kfid)
     return {"msgid": desk.send_on_event(code, call.now_s, msgid, kind, content)}
 
@@ -276,37 +282,47 @@ def _own_msgid(call: Call) -> str:
     return msgid
 
 
-def _content(body: fields.Body, allowed: tuple[str, ...], text_bytes: int) -> tuple[str, dict[str, Any]]:
-    kind = fields.text(body, "msgtype", required=True)
+def _content(call: Call, allowed: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
+    kind = fields.text(call.body, "msgtype", required=True)
     if kind not in allowed:
         raise ApiError(40035)
-    content = fields.obj(body, kind, required=True)
-    if kind == "text":
-        fields.text(content, "content", required=True, max_bytes=text_bytes, too_long=45002)
-        fields.text(content, "menu_id")
-    else:
-        _CHECKS[kind](content)
+    content = fields.obj(call.body, kind, required=True)
+    _CHECKS[kind](call, content)
     return kind, content
 
 
-def _check_media(content: dict[str, Any]) -> None:
-    fields.text(content, "media_id", required=True)
+def _check_text(call: Call, content: dict[str, Any]) -> None:
+    most = _desk(call).rules.text_bytes
+    check_words(call, [fields.text(content, "content", required=True, max_bytes=most, too_long=45002)])
+    fields.text(content, "menu_id")
 
 
-def _check_link(content: dict[str, Any]) -> None:
+def _check_file(kind: str) -> _Check:
+    def check(call: Call, content: dict[str, Any]) -> None:
+        check_media(call, fields.text(content, "media_id", required=True), kind, MESSAGE)
+
+    return check
+
+
+def _check_thumb(call: Call, content: dict[str, Any]) -> None:
+    check_media(call, fields.text(content, "thumb_media_id", required=True), "image", MESSAGE)
+
+
+def _check_link(call: Call, content: dict[str, Any]) -> None:
     fields.text(content, "title", required=True, max_bytes=128, too_long=45002)
     fields.text(content, "desc", max_bytes=512, too_long=45002)
     fields.text(content, "url", required=True, max_bytes=_URL_BYTES, too_long=45002)
-    fields.text(content, "thumb_media_id", required=True)
+    _check_thumb(call, content)
 
 
-def _check_miniprogram(content: dict[str, Any]) -> None:
+def _check_miniprogram(call: Call, content: dict[str, Any]) -> None:
     fields.text(content, "title", max_bytes=64, too_long=45002)
-    for name in ("appid", "thumb_media_id", "pagepath"):
-        fields.text(content, name, required=True)
+    fields.text(content, "appid", required=True)
+    fields.text(content, "pagepath", required=True)
+    _check_thumb(call, content)
 
 
-def _check_location(content: dict[str, Any]) -> None:
+def _check_location(_call: Call, content: dict[str, Any]) -> None:
     fields.text(content, "name")
     fields.text(content, "address")
     for name, most in (("latitude", 90), ("longitude", 180)):
@@ -319,11 +335,11 @@ def _check_location(content: dict[str, Any]) -> None:
             raise ApiError(40035)
 
 
-def _check_acquisition_link(content: dict[str, Any]) -> None:
+def _check_acquisition_link(_call: Call, content: dict[str, Any]) -> None:
     fields.text(content, "link_url", required=True, max_bytes=_URL_BYTES, too_long=45002)
 
 
-def _check_menu(content: dict[str, Any]) -> None:
+def _check_menu(_call: Call, content: dict[str, Any]) -> None:
     fields.text(content, "head_content", max_bytes=1_024, too_long=45002)
     fields.text(content, "tail_content", max_bytes=1_024, too_long=45002)
     for item in fields.objects(content, "list", most=_MENU_ITEMS):
@@ -341,18 +357,19 @@ _MENU_ITEMS_OF: dict[str, tuple[tuple[str, bool, int], ...]] = {
     "miniprogram": (("appid", True, 32), ("pagepath", True, 1_024), ("content", True, 1_024)),
     "text": (("content", True, 256),),
 }
-_CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {
-    "image": _check_media,
-    "voice": _check_media,
-    "video": _check_media,
-    "file": _check_media,
+_CHECKS: dict[str, _Check] = {
+    "text": _check_text,
+    "image": _check_file("image"),
+    "voice": _check_file("voice"),
+    "video": _check_file("video"),
+    "file": _check_file("file"),
     "link": _check_link,
     "miniprogram": _check_miniprogram,
     "msgmenu": _check_menu,
     "location": _check_location,
     "ca_link": _check_acquisition_link,
 }
-_SENDABLE = ("text", *_CHECKS)
+_SENDABLE = tuple(_CHECKS)
 
 
 # Customers and statistics
