@@ -76,6 +76,8 @@ class People:
     departments: dict[int, Department] = field(default_factory=dict)
     customer_of: Callable[[str], Customer] | None = None
     """Instead of the attributes made here: worlds that plant identities know better."""
+    id_of_unionid: Callable[[str], str | None] | None = None
+    """The customer of a unionid, where that can be told without a search through all of them."""
 
     @classmethod
     def of_ids(cls, seed: int, staff_ids: Iterable[str], known: Container[str]) -> People:

@@ -190,12 +190,11 @@ def _delete(call: Call, *, strategic: bool) -> None:
         raise ApiError(41111)
     tags = [_existing(book.tag(tag_id), strategic) for tag_id in tag_ids]
     groups = [_existing(book.group(group_id), strategic) for group_id in group_ids]
-    for what in (*tags, *groups):
-        _check_own(call, what)
     for group in groups:
-        # A group that others have put tags into is not one app's to take away.
-        for tag in group.tags.values():
-            _check_own(call, tag)
+        _check_own(call, group)
+    # A group that others have put tags into is not one app's to take away.
+    for tag in (*tags, *(tag for group in groups for tag in group.tags.values())):
+        _check_own(call, tag)
     book.delete(tags, groups)
 
 
