@@ -58,7 +58,7 @@ class Roster:
         if (known is not None and known.status != LEFT) or not self._exist(departments):
             return False
         status = ACTIVE if active else NOT_ACTIVATED
-        people.staff[userid] = Staff(userid, name, tuple(departments), status)
+        people.staff[userid] = Staff(userid, name, tuple(departments), status, joined_s=time_s)
         self._tell(time_s, "create_user", UserID=userid, Department=_joined(departments))
         return True
 
