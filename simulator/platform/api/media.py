@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from email.message import Message
-from email.parser import BytesHeaderParser
+from email.parser import HeaderParser
 
 from simulator.platform.endpoint import Answer, Api, Call, File
 from simulator.platform.errors import ApiError
@@ -101,7 +101,7 @@ def _sent_file(call: Call) -> _Sent:
         about, blank, content = part.lstrip(b" \t").removeprefix(b"\r\n").partition(b"\r\n\r\n")
         if not blank:
             continue
-        fields = BytesHeaderParser().parsebytes(about + b"\r\n\r\n")
+        fields = HeaderParser().parsestr(about.decode("utf-8", "replace") + "\r\n\r\n")
         name = fields.get_param("name", header="content-disposition")
         filename = fields.get_filename()
         if name == "media" and filename and content:
