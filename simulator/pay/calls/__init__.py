@@ -1,0 +1,1 @@
+"""The calls of the v3 interface, family by family."""
