@@ -24,7 +24,7 @@ MAX_STEP_S = 315_360_000
 """Ten years: further is a slip of the pen."""
 LAST_MS = 7_258_118_400_000
 """2200-01-01: times beyond would not fit everywhere they are written."""
-_SEGMENTS_KEPT = 1_000
+_SEGMENTS_KEPT = 200
 _DAY_ZONE = dt.timezone(dt.timedelta(hours=8))
 
 
