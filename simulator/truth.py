@@ -58,6 +58,7 @@ def truth(
     }
     if plan.retail:
         document["retail"] = dict(plan.retail)
+    document.update(plan.tells())
     return document
 
 

@@ -48,6 +48,8 @@ class Plan:
     """The platform's rules where they differ from the documented ones, by section (``CorpWorld.rules_of``)."""
     animate: Callable[[Mapping[str, CorpWorld]], None] = _stand_still
     """Called once when the scenario begins: puts into the schedule what is not told beforehand."""
+    tells: Callable[[], Mapping[str, Any]] = dict
+    """More sections of the truth, by name: what only whoever planted it can know."""
     ends_s: int = 0
     """The scenario lasts at least until then (business second)."""
     open_ended: bool = False

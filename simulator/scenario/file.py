@@ -63,6 +63,10 @@ class Story(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """Conversations begun by a customer."""
     answered_share: Share = 0.8
     answer_median_s: Positive = 300.0
+    group_joins: Rate = 0.3
+    """Of customers into a group, by its code,"""
+    group_quits: Rate = 0.1
+    """and out of it: each group, a day."""
     complaints_per_million: Rate = 5.0
     """Of the friends, a day, whatever anybody does."""
     leavers_per_1000: Rate = 0.5
@@ -206,6 +210,8 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     day: Day | None = None
     population: Population | None = None
     channels: tuple[Channel, ...] = ()
+    tags: dict[Annotated[str, msgspec.Meta(max_length=30)], tuple[str, ...]] = {}
+    """Corp tags that the console made long ago, by group: staff put them on in the client."""
     story: Story = Story()
     shopping: Shopping = Shopping()
     effects: Effects = Effects()

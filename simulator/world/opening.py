@@ -72,6 +72,8 @@ class Population(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """Not known yet: those who may come during the story."""
     group_only: Count = 0
     """In customer groups, and nobody's friend."""
+    group_size: Annotated[int, msgspec.Meta(ge=3, le=500)] = 120
+    """Members of a group; half of its customers are nobody's friend, as long as there are such people."""
     staff_per_store: Annotated[int, msgspec.Meta(ge=1)] = 10
     stores_per_region: Annotated[int, msgspec.Meta(ge=1)] = 100
     popularity_spread: Annotated[float, msgspec.Meta(ge=0, le=2)] = 0.7
@@ -275,6 +277,10 @@ class Acquaintances:
         start, end = self.columns.first_of_staff[number : number + 2]
         return Ids(self.columns.ids, self.columns.customers[start:end])
 
+    def number_of(self, staff_id: str) -> int | None:
+        """Position among the corp's staff when the story begins; None for who came later."""
+        return self._numbers.get(staff_id)
+
     def followers_of(self, customer_id: str) -> Sequence[str]:
         columns = self.columns
         return [columns.staff_ids[columns.staff[at]] for at in self._positions(customer_id)]
@@ -310,6 +316,11 @@ class Acquaintances:
 
     def __len__(self) -> int:
         return len(self.columns.customers)
+
+    @property
+    def people_count(self) -> int:
+        """Distinct customers."""
+        return self.columns.population.customers
 
     def _positions(self, customer_id: str) -> npt.NDArray[np.int32]:
         columns = self.columns
