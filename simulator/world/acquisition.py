@@ -22,6 +22,7 @@ from simulator.world.corp import CorpWorld, Said
 from simulator.world.people import LEFT
 from simulator.world.relations import MIN_GAP_S, ContactChange
 from simulator.world.roster import Roster
+from simulator.world.scale import Scale
 from simulator.world.statistics import day_start_s
 
 DAY_S = 86_400
@@ -323,6 +324,8 @@ class AcquisitionBook:
             welcome=True,
             add_way=THROUGH_LINK,
         )
+        if any(barred(event) for barred in self._corp.bars) or not self._corp.of(Scale).may_add(customer_id, due_s):
+            return
         if not self._corp.relations.can(event):
             pair = self._corp.relations.get(staff_id, customer_id)
             if pair is not None and not pair.friend:

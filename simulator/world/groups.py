@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, KeysView, Mapping, Sequence
+from collections.abc import Callable, Iterable, KeysView, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -165,6 +165,8 @@ class Groups:
         self._external: dict[str, tuple[str, ...]] = {}
         """External member → their groups: a tuple, because nearly everybody is in one and there are millions."""
         self._outside: dict[str, None] = {}
+        self.bars: list[Callable[[str, int], bool]] = []
+        """Asked before an external person comes in, with the second: whether something keeps them out (the scale)."""
         self._handed_on: Counter[tuple[Kind, str, int]] = Counter()
         """(kind, former owner, day) → groups."""
         corp.happened.append(self._relationship_changed)
@@ -221,10 +223,11 @@ class Groups:
         """
         if not self._is_staff(owner):
             return ""
-        people = [owner, *(m for m in dict.fromkeys(members) if m != owner and self._exists(m))][: self.rules.size]
         serial = len(self.all)
         seed = f"{self._corp.seed}|{self._corp.corp_id}|group|{serial}"
         chat_id = "wr" + hashlib.blake2b(seed.encode(), digest_size=15).hexdigest()
+        invited = [m for m in dict.fromkeys(members) if m != owner and self._exists(m)][: self.rules.size - 1]
+        people = [owner, *self._admitted(chat_id, invited, time_s, tell)]
         joined = {m: Member(time_s, INVITED, "" if m == owner else owner) for m in people}
         view = View(name, owner, "", (), MappingProxyType(joined), self._version(chat_id, 0))
         group = Group(chat_id, serial, time_s, [(time_s, view)], migrated=migrated)
@@ -232,8 +235,6 @@ class Groups:
         self._by_id[chat_id] = self._by_opengid[self.opengid(chat_id)] = group
         self._by_owner.setdefault(owner, {})[chat_id] = group
         self._count(group, time_s).joined += len(people)
-        for member in people:
-            self._entered(group, member)
         if tell:
             self._tell(time_s, group, "create")
         return chat_id
@@ -471,19 +472,28 @@ class Groups:
     def _join(self, group: Group, people: Iterable[str], member: Member, most: int, tell: bool) -> list[str]:
         view = group.now
         came = [p for p in dict.fromkeys(people) if p not in view.members and self._exists(p)]
-        came = came[: max(0, most - len(view.members))]
+        came = self._admitted(group.chat_id, came[: max(0, most - len(view.members))], member.joined_s, tell)
         if not came:
             return []
         members = dict(view.members)
         members.update((person, member) for person in came)
         self._members_changed(group, member.joined_s, members)
         self._count(group, member.joined_s).joined += len(came)
-        for person in came:
-            self._entered(group, person)
         if tell:
             self._tell_members(
                 member.joined_s, group, view.version, came, detail="add_member", join=_TOLD_SCENE[member.scene]
             )
+        return came
+
+    def _admitted(self, chat_id: str, people: Sequence[str], time_s: int, ask: bool) -> list[str]:
+        """Who of them comes in; counted one by one, so that a scale is used up to its last place and no further."""
+        came = []
+        for person in people:
+            if person not in self._corp.people.staff:
+                if ask and any(barred(person, time_s) for barred in self.bars):
+                    continue
+                self._entered(chat_id, person)
+            came.append(person)
         return came
 
     def _leave(self, chat_id: str, people: Iterable[str], time_s: int, scene: str) -> bool:
@@ -527,11 +537,9 @@ class Groups:
     def _version(self, chat_id: str, number: int) -> str:
         return hashlib.blake2b(f"{self._corp.seed}|{chat_id}|{number}".encode(), digest_size=16).hexdigest()
 
-    def _entered(self, group: Group, person: str) -> None:
-        if person in self._corp.people.staff:
-            return
+    def _entered(self, chat_id: str, person: str) -> None:
         before = self._external.get(person, ())
-        self._external[person] = (*before, group.chat_id)
+        self._external[person] = (*before, chat_id)
         if not before and not self._corp.relations.followers_of(person):
             self._outside[person] = None
 

@@ -95,6 +95,8 @@ class Scale:
         for customer_id in {customer_id for _, customer_id in corp.relations.changed}:
             self._look(customer_id)
         corp.happened.append(self._changed)
+        # No group invitations either (fact sheet 5.1).
+        self._groups.bars.append(lambda customer_id, now_s: not self.may_add(customer_id, now_s))
 
     @property
     def friends(self) -> int:

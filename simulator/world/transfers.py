@@ -172,7 +172,8 @@ class Transfers:
         """The 24 hours are over.
 
         Nothing is documented of a customer who has gone from the old owner meanwhile, or had before, nor of a new owner
-        who has left: the customer cannot be asked, which is listed as a refusal.
+        who has left: the customer cannot be asked, which is listed as a refusal. A new owner who may not take anybody
+        at the moment (a ban) counts as full.
         """
         if transfer.status != WAITING:
             return
@@ -188,6 +189,9 @@ class Transfers:
         goes = self._change(due_s, transfer.handover, customer, "delete_by_transfer")
         comes = self._change(due_s, takeover, customer, "add", transfer.handover)
         friends = self._friends(takeover, customer)
+        if not friends and self._barred(comes):
+            self._fail(transfer, FULL, "customer_limit_exceed", due_s)
+            return
         if not corp.relations.can(goes) or not (friends or corp.relations.can(comes)):
             # Something else happened to the pair in this second.
             corp.schedule.at(due_s + MIN_GAP_S, lambda later_s: self._take_over(transfer, later_s))
@@ -209,16 +213,17 @@ class Transfers:
 
     def _fail(self, transfer: Transfer, status: int, reason: str, due_s: int) -> None:
         failed = self._change(due_s, transfer.takeover, transfer.customer, "transfer_fail", reason=reason)
-        if self._friends(transfer.takeover, transfer.customer):
-            # Nothing is told of a customer the new owner has anyway.
-            transfer.status = status
-            del self._waiting[transfer.customer]
-        elif self._corp.happen(failed):
+        # Nothing is told of a customer the new owner has anyway.
+        silent = self._friends(transfer.takeover, transfer.customer) or self._barred(failed)
+        if silent or self._corp.happen(failed):
             transfer.status = status
             del self._waiting[transfer.customer]
         else:
             again = due_s + MIN_GAP_S
             self._corp.schedule.at(again, lambda later_s: self._fail(transfer, status, reason, later_s))
+
+    def _barred(self, change: ContactChange) -> bool:
+        return any(barred(change) for barred in self._corp.bars)
 
     def _unsaid(self, change: ContactChange) -> None:
         """A change that no callback tells of; the families of endpoints hear of it all the same."""

@@ -10,6 +10,7 @@ from simulator.platform.errors import TEXTS, ApiError
 from simulator.world.groups import Groups
 from simulator.world.people import ACTIVE, LEFT
 from simulator.world.roster import Roster
+from simulator.world.scale import Scale
 from simulator.world.transfers import DONE, WAITING, Kind, Transfers
 
 API = Api()
@@ -32,7 +33,9 @@ def transfer_customer(call: Call) -> Answer:
 
 @API.post("externalcontact/resigned/transfer_customer", record=_inheritance, customer=[])
 def transfer_customer_of_leaver(call: Call) -> Answer:
-    """The same for a member who has left, at most a year ago; otherwise 40097."""
+    """The same for a member who has left, at most a year ago; otherwise 40097. Over the corp's scale: 610023 (5.1)."""
+    if call.corp.of(Scale).over(call.now_s):
+        raise ApiError(610023)
     return _ask(call, "resigned", "")
 
 

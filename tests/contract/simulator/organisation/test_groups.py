@@ -181,6 +181,21 @@ async def test_people_who_are_in_groups_only(org):
     assert list(groups.outside_members()) == []
 
 
+@pytest.mark.parametrize(
+    "platform_rules",
+    [{"scale": {"prices": [{"since_s": 0, "free": 3, "tiers": []}], "buys_itself": False}}],
+    indirect=True,
+)
+async def test_no_invitations_beyond_the_scale(org):
+    """5.1: when the corp's scale is used up nobody new gets into its groups; colleagues and customers do."""
+    groups = org.groups()
+    org.friends("s1", "wmC1")  # the second one, with the story's wmC2
+    chat = groups.create("s1", ["s2", "wmC1", "wmC3", "wmC4"], org.now_s)
+    assert list(groups.get(chat).now.members) == ["s1", "s2", "wmC1", "wmC3"]
+    assert groups.invite(chat, ["s3", "wmC4", "wmC2"], "s1", org.now_s) == ["s3", "wmC2"]
+    assert not groups.scan(chat, "wmC5", org.now_s)
+
+
 @pytest.mark.covers("externalcontact/groupchat/list")
 async def test_the_list_is_paged_and_filtered(org):
     """3.7: by status and owner; groups of who left are listed when the owner is named."""

@@ -271,6 +271,31 @@ async def test_who_left_more_than_a_year_ago_hands_nothing_over(org):
     assert (await org.ok(UNASSIGNED, {}))["info"] == []
 
 
+@pytest.mark.parametrize(
+    "platform_rules",
+    [{"scale": {"prices": [{"since_s": 0, "free": 1, "tiers": []}], "buys_itself": False}}],
+    indirect=True,
+)
+async def test_no_assignment_beyond_the_scale(org):
+    """5.1: a corp with more contacts than it paid for assigns no leaver's customers (610023)."""
+    org.friends("s1", "wmC1")
+    org.roster().leave("s1", org.now_s)
+    answer = await org.wecom.post(RESIGNED, request("wmC1"))
+    assert (answer["errcode"], answer["customer"]) == (610023, [])
+
+
+async def test_a_take_over_who_is_banned_meanwhile_gets_nobody(org):
+    """5.6: who may not add anybody when the 24 hours are over counts as full; the old owner keeps the customer."""
+    org.friends("s1", "wmC1")
+    await org.ok(ON_JOB, request("wmC1"))
+    org.corp.people.staff["s2"].banned = True
+    org.corp.bars.append(lambda event: event.change == "add" and event.staff_id == "s2")
+    org.advance(DAY_S + 60)
+    assert (await org.ok(ON_JOB_RESULT, between()))["customer"][0]["status"] == 4
+    assert org.events("change_external_contact/transfer_fail")
+    assert not org.events("change_external_contact/del_external_contact")
+
+
 async def test_a_customer_who_went_meanwhile_cannot_be_taken_over(org):
     """3.6: who deletes the old owner before the 24 hours are over is listed as a refusal."""
     org.friends("s1", "wmC1")
