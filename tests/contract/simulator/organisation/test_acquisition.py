@@ -150,6 +150,20 @@ async def test_a_customer_of_the_house_goes_to_who_has_them(org):
     assert (await org.ok(AT + "customer", {"link_id": link["link_id"]}))["customer_list"][0]["userid"] == "s1"
 
 
+@pytest.mark.parametrize(
+    "platform_rules",
+    [{"scale": {"prices": [{"since_s": 0, "free": 1, "tiers": []}], "buys_itself": False}}],
+    indirect=True,
+)
+async def test_a_used_up_scale_takes_no_visitors(org):
+    """5.1: beyond the scale there are no new friends, so no use is spent either."""
+    link = await create(org)
+    await come(org, link, "wmC1")
+    assert kinds(org)[-1] == "friend_request"
+    assert (await org.ok(AT + "customer", {"link_id": link["link_id"]}))["customer_list"] == []
+    assert (await org.wecom.get(QUOTA))["balance"] == 1_000
+
+
 @pytest.mark.covers(
     "event:customer_acquisition/customer_start_chat", "event:customer_acquisition/message_from_customer"
 )
