@@ -117,6 +117,7 @@ class _Writer(Deliverer):
     def __init__(self, file: IO[bytes], apps: tuple[App, ...], *, seed: int, start_s: int, at_most: int) -> None:
         super().__init__(apps=(), policy=DeliveryPolicy(seed=seed), metrics=SimulatorMetrics())
         self.written = 0
+        self.start_s = start_s
         self._file = file
         self._key = b"%d" % seed
         self._at_most = at_most
@@ -175,27 +176,35 @@ def record(
     chosen = tuple(app for app in apps if app.callback_url)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(path.name + ".new")
-    with draft.open("wb", buffering=1 << 20) as file:
-        writer = _Writer(file, chosen, seed=settings.seed, start_s=start_s, at_most=at_most)
-        simulation = Simulation(settings, plan=plan, clock=_Still(start_s), deliverer=writer)
-        simulation.begin()
-        if simulation.plan.open_ended and not seconds and not at_most:
-            raise ValueError("the scenario has no end: say how many seconds or how many callbacks are recorded")
-        schedule, corps = simulation.schedule, simulation.corps
-        story = simulation.plan.timeline()
-        schedule.feed((event.time_s, partial(_tell, corps[event.corp_id], event)) for event in story)
-        last_s = start_s + seconds
-        while not writer.full and schedule.next_s is not None:
-            if not seconds and not simulation.plan.open_ended:
-                last_s = max(simulation.plan.ends_s, simulation.end_s)
-            elif not seconds:
-                last_s = schedule.next_s
-            if schedule.next_s > last_s:
-                break
-            schedule.run_until(last_s, _AT_ONCE)
-        written = writer.written
-    draft.replace(path)
+    try:
+        with draft.open("wb", buffering=1 << 20) as file:
+            writer = _Writer(file, chosen, seed=settings.seed, start_s=start_s, at_most=at_most)
+            simulation = Simulation(settings, plan=plan, clock=_Still(start_s), deliverer=writer)
+            simulation.begin()
+            if simulation.plan.open_ended and not seconds and not at_most:
+                raise ValueError("the scenario has no end: say how many seconds or how many callbacks are recorded")
+            _play(simulation, writer, seconds)
+            written = writer.written
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
     return Recorded(written, path.stat().st_size, round(time.monotonic() - began, 3))
+
+
+def _play(simulation: Simulation, writer: _Writer, seconds: int) -> None:
+    """Everything that happens in a world, in order of time and without waiting for any of it."""
+    plan, schedule, corps = simulation.plan, simulation.schedule, simulation.corps
+    story = plan.timeline()
+    schedule.feed((event.time_s, partial(_tell, corps[event.corp_id], event)) for event in story)
+    end_s = max(plan.ends_s, story[-1].time_s if story else 0)
+    while not writer.full and (next_s := schedule.next_s) is not None:
+        if seconds:
+            end_s = writer.start_s + seconds - 1
+        elif plan.open_ended:
+            end_s = next_s
+        if next_s > end_s:
+            return
+        schedule.run_until(end_s, _AT_ONCE)
 
 
 def _tell(corp: CorpWorld, event: ContactChange | OtherEvent, _due_s: int) -> None:

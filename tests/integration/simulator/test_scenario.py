@@ -5,13 +5,15 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
-import httpx2
 import msgspec
 import pytest
 
+from simulator.apps import apps_of
 from simulator.delivery import Deliverer, DeliveryPolicy
 from simulator.metrics import SimulatorMetrics
+from simulator.sender import Answer, Target
 from simulator.server import planner
 from simulator.settings import SimulatorSettings
 from simulator.simulation import NotIdle, Simulation
@@ -50,28 +52,31 @@ class Receiver:
         self.answer = answer
         self.copies: dict[bytes, int] = {}
 
-    def __call__(self, request: httpx2.Request) -> httpx2.Response:
-        corp_id = request.url.path.rpartition("/")[2]
+    async def post(self, target: Target, query: str, body: bytes, *, timeout_s: float) -> Answer:
+        corp_id = urlsplit(target.url).path.rpartition("/")[2]
         corp = CORPS[corp_id]
-        encrypted = re.search(rb"<Encrypt><!\[CDATA\[(.*?)\]\]>", request.content)
+        encrypted = re.search(rb"<Encrypt><!\[CDATA\[(.*?)\]\]>", body)
         assert encrypted is not None
-        query = request.url.params
+        given = {name: values[0] for name, values in parse_qs(query).items()}
         message = CallbackCrypto(corp.callback_token, corp.callback_aes_key, corp_id).decrypt(
-            query["msg_signature"], query["timestamp"], query["nonce"], encrypted[1].decode()
+            given["msg_signature"], given["timestamp"], given["nonce"], encrypted[1].decode()
         )
         self.copies[message] = self.copies.get(message, 0) + 1
-        return httpx2.Response(self.answer(self.copies[message]))
+        await asyncio.sleep(0)
+        return Answer(self.answer(self.copies[message]))
+
+    async def close(self) -> None:
+        pass
 
 
 def simulation(settings: SimulatorSettings, clock, receiver: Receiver, **policy: float) -> Simulation:
     make_plan, _ = planner(settings, tuple(CORPS))
     fast = {"shuffle_s": 0.05, "duplicate_within_s": 0.05, "retry_s": (0.01, 0.02), **policy}
     deliverer = Deliverer(
-        base_url="http://receiver",
-        corps=CORPS,
+        apps=apps_of(CORPS.values(), "http://receiver"),
         policy=DeliveryPolicy(seed=settings.seed, **fast),
         metrics=SimulatorMetrics(),
-        transport=httpx2.MockTransport(receiver),
+        sender=receiver,
     )
     return Simulation(settings, plan=make_plan, clock=clock, deliverer=deliverer)
 

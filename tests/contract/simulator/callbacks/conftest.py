@@ -13,16 +13,30 @@ CORP_ID = "wx5823bf96d3bd56c7"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 
-def app(url: str, *, agent_id: str = "1000002", corp_id: str = CORP_ID, **fields) -> App:
-    return App(
-        corp_id=corp_id,
-        agent_id=agent_id,
-        secret="s",
-        callback_token="QDG6eK",
-        callback_aes_key="jWmYm7qr5nMoAUwZRjGtBxmz3KA1tkAj3ykkR6q2B2C",
-        callback_url=url,
-        **fields,
-    )
+@pytest.fixture
+def app() -> Callable[..., App]:
+    """Makes apps with valid keys; nothing is known of each but what the test says."""
+
+    def make(
+        url: str,
+        *,
+        agent_id: str = "1000002",
+        corp_id: str = CORP_ID,
+        token: str = "QDG6eK",
+        key: str = "jWmYm7qr5nMoAUwZRjGtBxmz3KA1tkAj3ykkR6q2B2C",
+        events: frozenset[str] = frozenset(),
+    ) -> App:
+        return App(
+            corp_id=corp_id,
+            agent_id=agent_id,
+            secret="s",
+            callback_token=token,
+            callback_aes_key=key,
+            callback_url=url,
+            events=events,
+        )
+
+    return make
 
 
 @dataclass
