@@ -228,7 +228,8 @@ class Groups:
         chat_id = "wr" + hashlib.blake2b(seed.encode(), digest_size=15).hexdigest()
         invited = [m for m in dict.fromkeys(members) if m != owner and self._exists(m)][: self.rules.size - 1]
         people = [owner, *self._admitted(chat_id, invited, time_s, tell)]
-        joined = {m: Member(time_s, INVITED, "" if m == owner else owner) for m in people}
+        joined = dict.fromkeys(people, Member(time_s, INVITED, owner))  # one for all: there may be millions
+        joined[owner] = Member(time_s, INVITED)
         view = View(name, owner, "", (), MappingProxyType(joined), self._version(chat_id, 0))
         group = Group(chat_id, serial, time_s, [(time_s, view)], migrated=migrated)
         self.all.append(group)
@@ -487,12 +488,15 @@ class Groups:
 
     def _admitted(self, chat_id: str, people: Sequence[str], time_s: int, ask: bool) -> list[str]:
         """Who of them comes in; counted one by one, so that a scale is used up to its last place and no further."""
-        came = []
+        came, alone = [], (chat_id,)
         for person in people:
             if person not in self._corp.people.staff:
                 if ask and any(barred(person, time_s) for barred in self.bars):
                     continue
-                self._entered(chat_id, person)
+                before = self._external.get(person)
+                self._external[person] = alone if before is None else before + alone
+                if before is None and not self._corp.relations.followers_of(person):
+                    self._outside[person] = None
             came.append(person)
         return came
 
@@ -536,12 +540,6 @@ class Groups:
 
     def _version(self, chat_id: str, number: int) -> str:
         return hashlib.blake2b(f"{self._corp.seed}|{chat_id}|{number}".encode(), digest_size=16).hexdigest()
-
-    def _entered(self, chat_id: str, person: str) -> None:
-        before = self._external.get(person, ())
-        self._external[person] = (*before, chat_id)
-        if not before and not self._corp.relations.followers_of(person):
-            self._outside[person] = None
 
     def _went(self, group: Group, person: str) -> None:
         if person in self._corp.people.staff:

@@ -80,6 +80,7 @@ async def test_several_members_are_one_series(org):
     assert row["new_contact_cnt"] == 3
 
 
+@pytest.mark.covers("fact:6.12")
 @pytest.mark.parametrize("zero_share", [0.0, 1.0])
 async def test_yesterdays_row_comes_in_the_morning(org, zero_share):
     """6.12: in the small hours yesterday is missing or zero, today is never there."""

@@ -348,7 +348,7 @@ async def test_a_group_passes_twice_in_90_days(org):
     assert (await org.ok(path, third))["failed_chat_list"] == []
 
 
-@pytest.mark.covers("externalcontact/groupchat/transfer", "event:change_external_chat/update/change_owner")
+@pytest.mark.covers("externalcontact/groupchat/transfer", "event:change_external_chat/update")
 async def test_groups_of_a_leaver_pass_later(org):
     """3.6: of an owner who has not left it is 90500; else the list says 2 and then 3, and the change is told."""
     groups = org.groups()
