@@ -1,0 +1,193 @@
+"""Writes docs/simulator-coverage.md: every rule of the fact sheet that a contract test of the simulator states.
+
+    python tests/coverage_table.py          # writes the table
+    python tests/coverage_table.py --check  # says what is missing or out of date; exit code 1 then
+
+Rules are the docstrings of the tests under tests/contract/simulator, beginning with a section of the fact sheet; which
+endpoints, events and points of section 6 they show stands in their marker ``covers``. What must be there is in
+``fact_sheet.yaml``, and every endpoint that the simulator has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+TESTS = ROOT / "tests" / "contract" / "simulator"
+TABLE = ROOT / "docs" / "simulator-coverage.md"
+_RULE = re.compile(r"((?:\d+(?:\.\d+)*|App(?:endix)? [AB])(?:(?:,| and|–|-) ?\d+(?:\.\d+)*)*): +(.+)", re.DOTALL)
+
+
+@dataclass(slots=True)
+class Rule:
+    """One test function."""
+
+    section: str
+    text: str
+    test: str
+    covers: set[str] = field(default_factory=set)
+
+
+class _Collector:
+    def __init__(self) -> None:
+        self.rules: dict[str, Rule] = {}
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        for item in items:
+            function = getattr(item, "function", None)
+            if function is None:
+                continue
+            test = f"{item.path.relative_to(TESTS)}::{item.nodeid.split('::', 1)[1].split('[')[0]}"
+            doc = " ".join((function.__doc__ or "").split("\n\n")[0].split())
+            found = _RULE.match(doc)
+            covers = {str(name) for mark in item.iter_markers("covers") for name in mark.args}
+            if found is None and not covers:
+                continue
+            section, text = (found[1], found[2]) if found else ("", doc)
+            rule = self.rules.setdefault(test, Rule(section, text, test))
+            rule.covers |= covers
+
+
+def collect() -> list[Rule]:
+    """Every rule there is. Raises RuntimeError when the tests cannot be collected."""
+    collector, said = _Collector(), io.StringIO()
+    options = ["--collect-only", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir", str(ROOT)]
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        status = pytest.main([*options, str(TESTS)], plugins=[collector])
+    if status != 0:
+        raise RuntimeError("the tests cannot be collected:\n" + said.getvalue()[-2_000:])
+    return sorted(collector.rules.values(), key=lambda rule: rule.test)
+
+
+def shows(rule: Rule, kind: str, name: str) -> bool:
+    """Whether a test says that it covers an endpoint, an event (any shape of it) or a point."""
+    if kind == "endpoint":
+        return name in rule.covers
+    if kind == "event":
+        names = {cover.removeprefix("event:") for cover in rule.covers if cover.startswith("event:")}
+        names |= {"pay/" + cover.removeprefix("pay:") for cover in rule.covers if cover.startswith("pay:")}
+        return any(found == name or found.startswith(name + "/") for found in names)
+    return f"fact:{name}" in rule.covers
+
+
+def wanted() -> tuple[dict[str, list[str]], dict[str, list[str]], dict[str, str]]:
+    """Endpoints and events by section, points by number, as the fact sheet has them."""
+    raw: dict[str, Any] = yaml.safe_load((TESTS / "fact_sheet.yaml").read_text(encoding="utf-8"))
+    return raw["endpoints"], raw["events"], raw["facts"]
+
+
+def missing(rules: list[Rule]) -> list[str]:
+    """What has no test, one line each."""
+    from simulator.platform.endpoints import ENDPOINTS
+
+    endpoints, events, facts = wanted()
+    named = {name for names in endpoints.values() for name in names}
+    lines = [f"endpoint {n} of the fact sheet is not there" for n in sorted(named) if _absent(n, ENDPOINTS)]
+    every: list[tuple[str, str]] = [("endpoint", name) for name in sorted(named | set(ENDPOINTS))]
+    every += [("event", name) for names in events.values() for name in names]
+    every += [("point", name) for name in facts]
+    lines += [
+        f"{kind} {name} has no test" for kind, name in every if not any(shows(rule, kind, name) for rule in rules)
+    ]
+    return lines
+
+
+def _absent(name: str, endpoints: Any) -> bool:
+    return name != "gettoken" and " " not in name and name not in endpoints
+
+
+def table(rules: list[Rule]) -> str:
+    """The whole document."""
+    from simulator.platform.endpoints import ENDPOINTS
+
+    endpoints, events, facts = wanted()
+    named = {name for names in endpoints.values() for name in names}
+    beyond = sorted(set(ENDPOINTS) - named)
+    lines = [
+        "# What the simulator reproduces, and the test that shows it",
+        "",
+        "Generated by `python tests/coverage_table.py` from the contract tests; a test fails when it is out of date or "
+        "when anything",
+        "of the fact sheet has no test. Sections are the fact sheet's. Files are below `tests/contract/simulator/`.",
+        "",
+        f"{len(rules)} rules · {sum(map(len, endpoints.values()))} endpoints of the fact sheet"
+        f"{f' and {len(beyond)} beside it' if beyond else ''} · {sum(map(len, events.values()))} events · "
+        f"{len(facts)} points of section 6",
+        "",
+        "## Points of section 6",
+        "",
+        "| point | what | tests |",
+        "|---|---|---|",
+        *(f"| {number} | {title} | {_tests(rules, 'point', number)} |" for number, title in facts.items()),
+        "",
+        "## Endpoints",
+        "",
+        "| section | endpoint | tests |",
+        "|---|---|---|",
+        *(f"| {s} | `{n}` | {_tests(rules, 'endpoint', n)} |" for s, names in endpoints.items() for n in names),
+        *(f"| – | `{n}` | {_tests(rules, 'endpoint', n)} |" for n in beyond),
+        "",
+        "## Events",
+        "",
+        "| section | event | tests |",
+        "|---|---|---|",
+        *(f"| {s} | `{n}` | {_tests(rules, 'event', n)} |" for s, names in events.items() for n in names),
+        "",
+        "## Rules",
+        "",
+        "| section | rule | test |",
+        "|---|---|---|",
+    ]
+    by_section: dict[str, list[Rule]] = defaultdict(list)
+    for rule in rules:
+        by_section[rule.section].append(rule)
+    for section in sorted(by_section, key=_order):
+        lines += [f"| {section or '–'} | {_cell(rule.text)} | `{rule.test}` |" for rule in by_section[section]]
+    return "\n".join(lines) + "\n"
+
+
+_SHOWN = 3
+
+
+def _tests(rules: list[Rule], kind: str, name: str) -> str:
+    found = [rule.test for rule in rules if shows(rule, kind, name)]
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return "<br>".join(f"`{test}`" for test in found[:_SHOWN]) + more if found else "**none**"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _order(section: str) -> tuple[list[int], str]:
+    return [int(number) for number in re.findall(r"\d+", section)] or [99], section
+
+
+def main() -> int:
+    """Writes the table, or with ``--check`` says what is wrong with it."""
+    rules = collect()
+    document = table(rules)
+    if "--check" not in sys.argv[1:]:
+        TABLE.write_text(document, encoding="utf-8")
+        print(f"{len(rules)} rules: {TABLE.relative_to(ROOT)}")
+    lines = missing(rules)
+    if not TABLE.exists() or TABLE.read_text(encoding="utf-8") != document:
+        lines.append(f"{TABLE.relative_to(ROOT)} is out of date: python tests/coverage_table.py")
+    for line in lines:
+        print(line)
+    return 1 if lines else 0
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    sys.exit(main())
