@@ -5,20 +5,20 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from worlds_of_plans import Played
 
-from simulator.delivery import DeliveryCounts
 from simulator.scenario import Plan
 from simulator.scenario.day import plan_day
-from simulator.truth import truth
 from simulator.world.relations import MIN_GAP_S, played
 
 START = 1_760_000_000
 CORPS = ("ww1", "ww2")
+HERE = str(Path(__file__).parent)
 
 
 def day(seed: int = 1, *, staff: int = 40, customers: int = 800, duration: int = 100) -> Plan:
@@ -34,7 +34,7 @@ def day(seed: int = 1, *, staff: int = 40, customers: int = 800, duration: int =
 
 
 def truth_bytes(plan: Plan) -> bytes:
-    return msgspec.json.encode(truth(plan, [], DeliveryCounts()))
+    return Played(plan).to_the_end().truth_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +44,13 @@ def plan() -> Plan:
 
 def test_same_seed_and_start_give_the_same_bytes_in_every_process():
     script = (
-        "import hashlib, msgspec\n"
-        "from simulator.delivery import DeliveryCounts\n"
+        f"import sys; sys.path.append({HERE!r})\n"
+        "import hashlib\n"
+        "from worlds_of_plans import Played\n"
         "from simulator.scenario.day import plan_day\n"
-        "from simulator.truth import truth\n"
         f"plan = plan_day(seed=7, corps={CORPS!r}, staff_count=20, customer_count=300, duration_s=60,\n"
         f"                start_s={START}, bill_lag_ms=3000)\n"
-        "print(hashlib.sha256(msgspec.json.encode(truth(plan, [], DeliveryCounts()))).hexdigest())\n"
+        "print(hashlib.sha256(Played(plan).to_the_end().truth_bytes()).hexdigest())\n"
     )
     digests = {
         subprocess.run(
@@ -99,9 +99,10 @@ def test_every_kind_of_change_and_of_end_is_there(plan):
         "transfer_fail",
         "archive_consent",
     }
-    statuses = {r.status for r in played(plan.contacts).relationships.values()}
+    relationships = played(plan.contacts).values()
+    statuses = {r.status for r in relationships}
     assert {"friend", "half", "deleted_by_customer", "deleted_by_staff", "deleted_by_both", "transferred"} <= statuses
-    assert any(len(r.episodes) > 1 for r in played(plan.contacts).relationships.values())
+    assert any(len(r.episodes) > 1 for r in relationships)
     assert any(dict(event.fields)["Event"] == "customer_moment_of_the_future" for event in plan.others)
 
 
@@ -142,7 +143,7 @@ def test_sales_of_every_awkward_kind_are_there():
 
 
 def test_refunds_never_exceed_what_was_paid_and_come_in_every_shape():
-    orders = truth(day(customers=3_000), [], DeliveryCounts())["orders"]
+    orders = Played(day(customers=3_000)).to_the_end().truth()["orders"]
     paid = [o for o in orders if o["gross_fen"]]
     for order in paid:
         assert sum(r["amount_fen"] for r in order["refunds"]) <= order["gross_fen"]
@@ -161,7 +162,7 @@ def test_refunds_never_exceed_what_was_paid_and_come_in_every_shape():
 def test_truth_leaves_out_what_the_app_may_not_see(plan):
     hidden = {b.out_trade_no for b in plan.bills if b.hidden}
     assert hidden
-    assert not hidden & {o["order_id"] for o in truth(plan, [], DeliveryCounts())["orders"]}
+    assert not hidden & {o["order_id"] for o in Played(plan).to_the_end().truth()["orders"]}
 
 
 def test_no_number_is_used_by_two_orders_or_refunds(plan):

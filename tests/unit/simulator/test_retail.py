@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-import msgspec
 import pytest
+from worlds_of_plans import Played
 
-from simulator.delivery import DeliveryCounts
 from simulator.retail_data import History, read_history
 from simulator.scenario import CannotPlay, Plan
 from simulator.scenario.retail import opening_s, plan_retail, replay_from_s
-from simulator.truth import truth
 from simulator.world.relations import played
 
 HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
@@ -48,7 +46,7 @@ def plan(history) -> Plan:
 
 
 def test_every_document_is_a_bill_of_the_customers_own_staff_member(history, plan):
-    document = truth(plan, [], DeliveryCounts())
+    document = Played(plan).to_the_end().truth()
     people = {c["retail_id"]: c for c in document["retail"]["customers"]}
     strangers = {u["invoice"]: u for u in document["retail"]["unknown_invoices"]}
     orders = {o["order_id"]: o for o in document["orders"]}
@@ -94,10 +92,9 @@ def test_fifty_of_them_come_in_one_second(plan):
 def test_the_plan_can_happen_and_is_the_same_for_the_same_seed(history, plan):
     played(plan.contacts)
     same, other = retail(history), retail(history, seed=2)
-    assert msgspec.json.encode(truth(same, [], DeliveryCounts())) == msgspec.json.encode(
-        truth(plan, [], DeliveryCounts())
-    )
-    assert truth(other, [], DeliveryCounts()) != truth(plan, [], DeliveryCounts())
+    told = Played(plan).to_the_end().truth_bytes()
+    assert Played(same).to_the_end().truth_bytes() == told
+    assert Played(other).to_the_end().truth_bytes() != told
 
 
 def test_a_clock_that_is_past_the_opening_day_is_refused(history):
