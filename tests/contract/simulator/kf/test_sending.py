@@ -148,7 +148,7 @@ async def test_success_is_no_delivery(kf):
     ],
 )
 async def test_a_taken_message_fails_for_what_happens_after(kf, rules, between, fail_type):
-    """3.11: safety, an unverified corp, an ended session, a deleted account, nobody logged in: each has its fail_type."""
+    """3.11: safety, no verification, an ended session, a deleted account, nobody logged in: each has its fail_type."""
     kf.rule(**rules)
     kfid = await kf.open()
     kf.write(kfid)
