@@ -142,7 +142,7 @@ class Burst(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     count: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)]
     seconds: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 1
     staff: Annotated[int, msgspec.Meta(ge=0, le=99_999)] = 0
-    """So many members take part, 1 for scans; 0: all."""
+    """So many members of the first corp take part, 1 for scans; 0: all, of all corps."""
     state: Annotated[str, msgspec.Meta(max_length=30)] = ""
     """Channel of scans and adds; empty: the scenario's channels."""
     every_s: Whole = 0

@@ -67,11 +67,11 @@ def planner_of(
         lives: dict[str, Life] = {}
 
         def animate(worlds: Mapping[str, CorpWorld]) -> None:
-            for corp_id in corps:
+            for number, corp_id in enumerate(corps):
                 lives[corp_id] = life = Life(
                     worlds[corp_id], scenario, openings[corp_id], start_s=start_s, scale=scale, bill_lag_ms=bill_lag_ms
                 )
-                life.begin(first=corp_id == corps[0])
+                life.begin(number, len(corps))
 
         return Plan(
             scenario=scenario.name,
@@ -153,14 +153,22 @@ class Life:
         )
         corp.happened.append(self._happened)
 
-    def begin(self, *, first: bool) -> None:
-        """Opens groups and tags, and plans the first stretch. ``first``: bursts of one second are this corp's."""
+    def begin(self, corp: int, corps: int) -> None:
+        """Opens groups and tags, and plans the first stretch of corp number ``corp`` of so many.
+
+        A burst upon some members of staff is the first corp's alone; the others are shared among all.
+        """
         self._open_tags()
         self._open_groups()
         self._cycles.welcome(0, self._first_outsider)
         for number, burst in enumerate(self._scenario.bursts):
-            if burst.kind != "scans" or first:
-                self._corp.schedule.at(self._start_s + burst.at_s, partial(self._burst, number, burst))
+            count = max(1, round(burst.count * (self._scale if burst.scaled else 1.0)))
+            if not (burst.staff or burst.kind == "scans"):
+                count = count // corps + (corp < count % corps)
+            elif corp:
+                count = 0
+            if count:
+                self._corp.schedule.at(self._start_s + burst.at_s, partial(self._burst, number, burst, count))
         self._stretch(self._start_s)
 
     def truth(self) -> dict[str, Any]:
@@ -509,10 +517,9 @@ class Life:
 
     # Much at once
 
-    def _burst(self, number: int, burst: Burst, time_s: int) -> None:
+    def _burst(self, number: int, burst: Burst, count: int, time_s: int) -> None:
         columns = self._columns
         chance = generator(self._corp.seed, self._corp.corp_id, "burst", number, time_s - self._start_s)
-        count = max(1, round(burst.count * (self._scale if burst.scaled else 1.0)))
         staff = len(columns.staff_ids)
         pool = np.arange(staff)
         if burst.staff or burst.kind == "scans":
@@ -549,7 +556,7 @@ class Life:
         )
         again_s = time_s + burst.every_s
         if burst.every_s and (not self._end_s or again_s < self._end_s):
-            self._corp.schedule.at(again_s, partial(self._burst, number, burst))
+            self._corp.schedule.at(again_s, partial(self._burst, number, burst, count))
 
     def _scan(self, staff: int, kind: int, number: int, chances: list[float], time_s: int) -> None:
         """One of those who scan a poster in one second: never by half, never without a code."""
