@@ -67,7 +67,7 @@ class Packed(Collection[str]):
         self._length = len(ids)
 
     def __contains__(self, one: object) -> bool:
-        return one in iter(self)
+        return any(one == here for here in self)
 
     def __len__(self) -> int:
         return self._length

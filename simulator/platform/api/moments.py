@@ -15,7 +15,6 @@ from simulator.world.media import MOMENT
 from simulator.world.moments import DONE, Moment, MomentBook, Order, Publication, Reaction
 
 API = Api()
-ALWAYS = (MomentBook,)
 
 _BODY_LIMIT = 8 << 20
 """100,000 userids do not fit into an ordinary body."""

@@ -1,5 +1,7 @@
 """Fact sheet 3.4: a welcome within 20 s, once; what is wrong with a body does not use the code up."""
 
+from dataclasses import replace
+
 import pytest
 
 from simulator.world.media import MESSAGE, MediaBook
@@ -153,3 +155,22 @@ async def test_a_member_who_cannot_send(wecom):
     assert await send(wecom, code) == 40205
     member.last_login_s = 0
     assert await send(wecom, code) == 0
+
+
+@pytest.mark.covers(COVERS, "fact:6.4")
+async def test_two_apps_compete_for_a_code(wecom):
+    """3.4: for another app 41096 while the first one's welcome is being distributed, which is then 41051."""
+    apps = wecom.platform.tokens._apps[wecom.corp.corp_id]
+    apps.append(replace(apps[0], agent_id="1000003", secret="another", callback_url=""))
+    query = {"corpid": wecom.corp.corp_id, "corpsecret": "another"}
+    first = await wecom.token()
+    other = (await wecom.client.get("/cgi-bin/gettoken", params=query)).json()["access_token"]
+    code = wecom.happen("add")
+    assert await send(wecom, code) == 0
+    wecom._token = other
+    assert await send(wecom, code) == 41096
+    wecom.clock.ms += 2_000
+    assert await send(wecom, code) == 41051
+    wecom._token = first
+    assert await send(wecom, code) == 41051
+    assert len(wecom.world.touches) == 1
