@@ -39,7 +39,8 @@ class AcquisitionRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     uses: int = 1_000
     """Paid for when the world opens."""
-    lasts_days: int = 365
+    lasts_days: int = 730
+    """Longer than a story, so that nobody is warned of what was never planned."""
     low_below: int = 20
     warn_days: tuple[int, ...] = (14, 7, 3, 2, 1)
     """Before a package expires."""
@@ -342,6 +343,8 @@ class AcquisitionBook:
         link.added[day_s] = link.added.get(day_s, 0) + 1
         if new:
             self._spend(due_s)
+        if self._roster.room(staff_id) <= 0 and link.link_id in self.links:
+            self._check_available(link, due_s)
 
     def _spend(self, time_s: int) -> None:
         before = self.balance

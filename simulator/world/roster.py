@@ -92,14 +92,14 @@ class Roster:
         return True
 
     def change_userid(self, userid: str, new_userid: str, time_s: int) -> bool:
-        """A userid is replaced, which works before the member has a customer.
+        """A userid is replaced, which works until the member logs in for the first time.
 
-        The platform allows it once, for ids it made itself; the documents say nothing of customers, and a corp gives
-        its newcomers their lasting ids before they begin.
+        The platform allows it once, for ids it made itself, and says no more; a corp gives its newcomers their lasting
+        ids before they begin.
         """
         people = self._corp.people
         member = self._here(userid)
-        if member is None or new_userid in people.staff or not new_userid or self._corp.relations.count_of(userid):
+        if member is None or member.status != NOT_ACTIVATED or not new_userid or new_userid in people.staff:
             return False
         del people.staff[userid]
         member.userid = new_userid

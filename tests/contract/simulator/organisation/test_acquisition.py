@@ -262,8 +262,9 @@ async def test_a_link_whose_members_cannot_add(org):
     assert not org.book().visit(link["link_id"], "wmC1", "", org.now_s)
     assert len(org.events("customer_acquisition/link_unavailable")) == 1
     await org.ok(AT + "update_link", {"link_id": link["link_id"], "range": {"user_list": ["s3"]}})
-    await come(org, link, "wmC1")
     org.corp.people.staff["s3"].contact_cap = 1
+    await come(org, link, "wmC1")
+    assert len(org.events("customer_acquisition/link_unavailable")) == 2
     assert not org.book().visit(link["link_id"], "wmC3", "", org.now_s)
     assert len(org.events("customer_acquisition/link_unavailable")) == 2
 

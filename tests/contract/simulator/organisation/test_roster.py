@@ -43,13 +43,14 @@ async def test_only_departments_and_ids_of_members_are_told(org):
     assert roster.rename("s4", "王五")
     assert roster.move("s4", (3,), org.now_s)
     assert not roster.move("s4", (3,), org.now_s)
-    assert roster.change_userid("s4", "wang", org.now_s)
-    moved, renamed = org.told
+    assert not roster.change_userid("s4", "wang", org.now_s)  # has worked under it
+    assert roster.join("auto1", "赵六", org.now_s, departments=(2,), active=False)
+    assert roster.change_userid("auto1", "zhao", org.now_s)
+    moved, _, renamed = org.told
     assert body_of(moved) == {"UserID": "s4", "Department": "3"}
-    assert body_of(renamed) == {"UserID": "s4", "NewUserID": "wang", "Department": "3"}
-    assert org.corp.people.staff["wang"].name == "王五"
-    org.friends("s5", "wmC1")
-    assert not roster.change_userid("s5", "with-customers", org.now_s)
+    assert body_of(renamed) == {"UserID": "auto1", "NewUserID": "zhao", "Department": "2"}
+    assert (org.corp.people.staff["s4"].name, org.corp.people.staff["zhao"].name) == ("王五", "赵六")
+    assert "auto1" not in org.corp.people.staff
 
 
 @pytest.mark.covers(
