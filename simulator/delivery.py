@@ -156,11 +156,19 @@ def body_of(app: App, sealed: SealedMessage, *, as_json: bool, agent_first: bool
 
 
 @dataclass(slots=True)
+class _Told:
+    """One callback and for how many apps it is not dropped."""
+
+    callback: Callback
+    apps: int
+
+
+@dataclass(slots=True)
 class _Copy:
     """One callback on its way to one app."""
 
     endpoint: _Endpoint
-    content: bytes
+    told: _Told
     agent_first: bool
     entry: Delivery
     open_sends: int = 0
@@ -217,6 +225,8 @@ class Deliverer:
         self._idle = asyncio.Event()
         self._idle.set()
         self.counts = DeliveryCounts()
+        self.undelivered: list[Callback] = []
+        """What was dropped for every app that it was meant for."""
         self.journal = Journal()
         self.lost_share = policy.lost_share
         """Of the callbacks from now on: never sent, without a trace at the receiver."""
@@ -224,14 +234,14 @@ class Deliverer:
 
     def send(self, callback: Callback) -> None:
         """Takes one event: every app that is told of it gets a copy, whose deliveries follow by its fate."""
-        for endpoint in self._endpoints.get(callback.corp_id, ()):
+        endpoints = [e for e in self._endpoints.get(callback.corp_id, ()) if takes(e.app, callback)]
+        told = _Told(callback, len(endpoints))
+        for endpoint in endpoints:
             app = endpoint.app
-            if not takes(app, callback):
-                continue
             fate = fate_of(self._policy, f"{app.agent_id}|".encode() + callback.content)
             self.counts.submitted += 1
             entry = self.journal.open(app.corp_id, app.agent_id, callback.event, callback.content)
-            copy = _Copy(endpoint, callback.content, fate.agent_first, entry)
+            copy = _Copy(endpoint, told, fate.agent_first, entry)
             if fate.luck < self.lost_share:
                 self.counts.lost += 1
                 self._drop(copy, "lost")
@@ -328,7 +338,7 @@ class Deliverer:
             copy.muted = True
             self._done(copy, "muted")
             return
-        query, body = endpoint.seal(copy.content, agent_first=copy.agent_first)
+        query, body = endpoint.seal(copy.told.callback.content, agent_first=copy.agent_first)
         answer = await self._sender.post(endpoint.target, query, body, timeout_s=policy.timeout_s)
         result = _result_of(answer)
         self.counts.attempts += 1
@@ -374,6 +384,9 @@ class Deliverer:
         copy.entry.result = result
         self.counts.dropped += 1
         self._dropped.inc()
+        copy.told.apps -= 1
+        if not copy.told.apps:
+            self.undelivered.append(copy.told.callback)
 
 
 def _result_of(answer: Answer) -> str:

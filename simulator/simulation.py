@@ -145,7 +145,7 @@ class Simulation:
 
     def truth(self) -> dict[str, Any]:
         """The ground truth so far."""
-        return truth(self.plan, self.corps, self._deliverer.counts)
+        return truth(self.plan, self.corps, self._deliverer.counts, self._deliverer.undelivered)
 
     def status(self, calls: Mapping[str, int]) -> dict[str, Any]:
         """What ``GET /_sim/status`` says."""

@@ -36,6 +36,8 @@ def truth(
             "planned": counts.submitted,
             "delivered": counts.delivered,
             "dropped": counts.dropped,
+            "lost": counts.lost,
+            "muted": counts.muted,
             "duplicates": counts.duplicates,
         },
     }

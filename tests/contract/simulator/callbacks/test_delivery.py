@@ -304,3 +304,25 @@ async def test_the_journal_tells_what_became_of_each(app):
     assert (entry.attempts, entry.result) == (1, "refused")
     await rig.move(10)
     assert (entry.attempts, entry.result) == (2, "dropped")
+
+
+@pytest.mark.covers("fact:6.2")
+async def test_what_reached_no_app_at_all_is_remembered(app):
+    """1.7: the truth can say what no receiver has heard; what one of two apps took is not among it."""
+    lucky: set[str] = {"http://b/"}
+    rig = Rig(
+        app("http://a/"),
+        app("http://b/", agent_id="1000003"),
+        answer=lambda url: Answer(200 if url in lucky else 500),
+        total=1,
+    )
+    rig.send(b"one of two")
+    await rig.rest()
+    assert (rig.counts.dropped, rig.deliverer.undelivered) == (1, [])
+    lucky.clear()
+    rig.send(b"nobody")
+    await rig.rest()
+    assert [callback.content for callback in rig.deliverer.undelivered] == [b"nobody"]
+    rig.deliverer.lost_share = 1.0
+    rig.send(b"lost")
+    assert [callback.content for callback in rig.deliverer.undelivered] == [b"nobody", b"lost"]
