@@ -20,6 +20,7 @@ from simulator.apps import App
 from simulator.scenario import CannotPlay
 from simulator.scenario.day import Day
 from simulator.scenario.effects import Effects, Share
+from simulator.scenario.sections import SECTIONS, rules_of_section
 from simulator.settings import SimulatorSettings
 from simulator.world.opening import Channel, Population
 
@@ -300,10 +301,25 @@ def parse_scenario(text: str, shown: str, name: str = "") -> Scenario:
         raise ScenarioError(f"{shown}:1: not YAML: {error}") from None
     try:
         scenario = msgspec.convert(raw, type=Scenario)
+        _check_rules(scenario)
     except (msgspec.ValidationError, RecursionError) as error:
         line, field, problem = _place(root, str(error))
         raise ScenarioError(f"{shown}:{line}: {field + ': ' if field else ''}{problem}") from None
     return msgspec.structs.replace(scenario, name=name or scenario.name or shown)
+
+
+def _check_rules(scenario: Scenario) -> None:
+    """Reads the platform's rules as their owners will. Raises msgspec.ValidationError with the whole path."""
+    for name, rules in scenario.platform.items():
+        if name not in SECTIONS:
+            known = ", ".join(SECTIONS)
+            raise msgspec.ValidationError(f"no such section (there are {known}) - at `$.platform.{name}`")
+        try:
+            msgspec.convert(rules, type=rules_of_section(name))
+        except msgspec.ValidationError as error:
+            found = _AT.match(str(error))
+            problem, path = (found[1], found[2]) if found else (str(error), "")
+            raise msgspec.ValidationError(f"{problem} - at `$.platform.{name}{path}`") from None
 
 
 def _check_keys(root: yaml.Node, shown: str) -> None:
