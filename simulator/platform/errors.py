@@ -197,12 +197,13 @@ TEXTS: dict[int, str] = {
     660001: "merchant not found",
     660014: "merchant interface obsolete",
     701008: "no valid interface licence",
+    720501: "out_trade_no not exists under mchid",
     845001: "unionid and openid of different entities",
     2400007: "request count out of limit",
 }
 """Every errcode this stand-in gives or can be told to give. The texts are short: the platform changes its own at will.
 
-40004, 41002, 41004 f., 43001, 43002, 45001, 60123 and 95011 f. are known of the platform but not in the sheet.
+40004, 41002, 41004 f., 43001, 43002, 45001, 60123, 95011 f. and 720501 are known of the platform but not in the sheet.
 """
 
 WRONG_FORMAT = "Warning: wrong json format. "

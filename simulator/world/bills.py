@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 if TYPE_CHECKING:
     from simulator.world.corp import CorpWorld
 
@@ -20,6 +22,42 @@ COLLECTION = 0
 REFUND = 1
 REFUND_DONE = 2
 """refund_status of a refund that was paid out; any other never becomes a row and never counts."""
+
+MINI_PROGRAM = 15
+"""payment_type of an order that was paid in a mini program."""
+
+
+class ExternalPayRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """对外收款 (fact sheet 3.10), section ``externalpay`` of the rules. Fen, seconds, shares."""
+
+    agents: tuple[str, ...] = ()
+    """Apps listed under 可调用接口的应用; empty: every app is. Others get 48002."""
+    mch_id: str = "1900000001"
+    """The merchant number that collections go to unless they name another."""
+    merchant_name: str = "示例零售有限公司"
+    miniprogram_appid: str = "wx0000000000000001"
+    miniprogram_name: str = "门店商城"
+    window_s: int = 31 * 86_400
+    """Longest window of a question."""
+    bills_a_page: int = 1_000
+    flows_a_page: int = 200
+    flows_by_default: int = 100
+    flows_from_s: int = 1_669_824_000
+    """2022-12-01 in Beijing: there are no fund flows from before."""
+    flows_kept_s: int = 3 * 365 * 86_400
+    flows_complete_s: int = 11 * 3_600
+    """A day's flows are complete so long after its midnight; until then rows come in bit by bit."""
+    opening_balance_fen: int = 10_000_000
+    fee_share: float = 0.006
+    """Of a day's collections less its refunds, taken at its end."""
+    withdrawal_chance: float = 0.9
+    """Days on which money is withdrawn."""
+    withdrawal_least_share: float = 0.5
+    withdrawal_most_share: float = 0.95
+    """Of the balance, drawn evenly."""
+    collection_least_fen: int = 1
+    collection_most_fen: int = 5_000_000
+
 
 Position = tuple[int, str]
 """Where a page ended: (time_s, transaction_id)."""
@@ -47,12 +85,19 @@ class Bill:
     """On a refund: what had been paid; 0 when that payment is not known."""
     hidden: bool = False
     """Payee outside the app's visible range: takes a place on a page and is filtered out of it."""
+    mch_id: str = ""
+    """Merchant number; empty: the corp's first."""
+    appid: str = ""
+    """The mini program; empty: the corp's first."""
+    description: str = ""
+    """What was sold; empty: goods of the store."""
 
 
 class BillBook:
     """All bills of one corp."""
 
-    def __init__(self, _corp: CorpWorld | None = None) -> None:
+    def __init__(self, corp: CorpWorld | None = None) -> None:
+        self._rules = corp.rules_of("externalpay", ExternalPayRules) if corp is not None else ExternalPayRules()
         self._rows: list[Bill] = []
         self._positions: list[Position] = []
         self._refunds: dict[str, list[Bill]] = {}
@@ -100,6 +145,11 @@ class BillBook:
         """When the last row becomes readable; 0 when there is none."""
         return self._visible_ms[-1] if self._visible_ms else 0
 
+    def between(self, begin_s: int, end_s: int) -> list[Bill]:
+        """Collections and paid-out refunds with ``begin_s <= time < end_s``, readable or not, in order of time."""
+        first = bisect.bisect_left(self._positions, (begin_s, ""))
+        return self._rows[first : bisect.bisect_left(self._positions, (end_s, ""))]
+
     def visible(self, now_ms: int) -> int:
         """Rows readable at ``now_ms``."""
         return bisect.bisect_right(self._visible_ms, now_ms)
@@ -134,15 +184,18 @@ class BillBook:
             "out_trade_no": bill.out_trade_no,
             "total_fee": bill.amount_fen if bill.bill_type == COLLECTION else bill.paid_fen,
             "payment_type": bill.payment_type,
-            "mch_id": _MCH_ID,
+            "mch_id": bill.mch_id or self._rules.mch_id,
             "remark": "",
         }
         if bill.customer_id:
             row["external_userid"] = bill.customer_id
         if bill.staff_id:
             row["payee_userid"] = bill.staff_id
-        if bill.payment_type == _MINI_PROGRAM:
-            row["miniprogram_info"] = {"appid": "wx0000000000000001", "name": "门店商城"}
+        if bill.payment_type == MINI_PROGRAM:
+            row["miniprogram_info"] = {
+                "appid": bill.appid or self._rules.miniprogram_appid,
+                "name": self._rules.miniprogram_name,
+            }
         if bill.bill_type == REFUND:
             row["out_refund_no"] = bill.out_refund_no
             row["total_refund_fee"] = bill.amount_fen
@@ -150,7 +203,7 @@ class BillBook:
         refunds = [r for r in self._refunds.get(bill.out_trade_no, ()) if r.visible_ms <= now_ms]
         done = [r for r in refunds if r.refund_status == REFUND_DONE]
         row["trade_state"] = 3 if done else 1
-        row["commodity_list"] = [{"description": "门店商品", "amount": 1}]
+        row["commodity_list"] = [{"description": bill.description or "门店商品", "amount": 1}]
         row["contact_info"] = {"name": "收件人", "phone": "19900000000", "address": "示例路1号"}
         row["total_refund_fee"] = sum(r.amount_fen for r in done)
         row["refund_list"] = [
@@ -165,7 +218,3 @@ class BillBook:
             for r in refunds
         ]
         return row
-
-
-_MCH_ID = "1900000001"
-_MINI_PROGRAM = 15

@@ -179,3 +179,8 @@ class CorpWorld:
         self.emitted[event, names.get("ChangeType", "")] += 1
         content = message(self.corp_id, time_s, fields, sender=sender)
         self._send(Callback(self.corp_id, event, content, only_agent, change))
+
+    def push(self, event: str, content: bytes, *, only_agent: str = "") -> None:
+        """Sends content that is no event XML (fact sheet 2.6) to the apps that take ``event``."""
+        self.emitted[event, ""] += 1
+        self._send(Callback(self.corp_id, event, content, only_agent))

@@ -17,6 +17,7 @@ from simulator.world.corp import CorpWorld
 from simulator.world.groups import Groups
 from simulator.world.media import MESSAGE, MediaBook
 from simulator.world.notes import Note, Notes
+from simulator.world.payers import Payers
 from simulator.world.people import LEFT
 from simulator.world.relations import Episode, Relationship
 from simulator.world.scale import Scale
@@ -266,7 +267,7 @@ def convert_to_openid(call: Call) -> Answer:
         raise ApiError(84061)
     if call.corp.people.customer(customer_id).type != _WECHAT:
         raise ApiError(40096)
-    return {"openid": call.corp.people.openid(customer_id, call.corp.of(contact_rules).payment_appid)}
+    return {"openid": call.corp.of(Payers).openid(customer_id, call.corp.of(contact_rules).payment_appid)}
 
 
 def _pair(call: Call) -> tuple[str, str]:

@@ -25,7 +25,7 @@ def upload(call: Call) -> Answer:
     kind = call.query.get("type", "")
     if kind not in book.rules.message_bytes:
         raise ApiError(40004)
-    sent = _sent_file(call)
+    sent = sent_file(call)
     if len(sent.content) > book.rules.message_bytes[kind]:
         raise ApiError(45001)
     media = book.add(kind, MESSAGE, sent.content, sent.content_type, sent.filename, call.now_s)
@@ -36,7 +36,7 @@ def upload(call: Call) -> Answer:
 def uploadimg(call: Call) -> Answer:
     """An image with an address that stays. What is refused does not count."""
     book = call.corp.of(MediaBook)
-    sent = _sent_file(call)
+    sent = sent_file(call)
     if len(sent.content) > book.rules.image_bytes:
         raise ApiError(45001)
     if not book.may_add_image(call.now_s):
@@ -57,7 +57,7 @@ def upload_attachment(call: Call) -> Answer:
         raise ApiError(40004)
     if scene is None:
         raise ApiError(40035)
-    sent = _sent_file(call)
+    sent = sent_file(call)
     if len(sent.content) > rules.attachment_bytes:
         raise ApiError(41080)
     if scene == MOMENT and kind == "image":
@@ -80,13 +80,15 @@ def get(call: Call) -> File:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sent:
+class Sent:
+    """The part of a form that was uploaded."""
+
     content: bytes
     content_type: str
     filename: str
 
 
-def _sent_file(call: Call) -> _Sent:
+def sent_file(call: Call) -> Sent:
     """The part named ``media`` that has a file name. Raises ApiError 41005 when there is none, or it is empty."""
     head = Message()
     head["content-type"] = call.body["content_type"]
@@ -106,5 +108,5 @@ def _sent_file(call: Call) -> _Sent:
         filename = fields.get_filename()
         if name == "media" and filename and content:
             kind = fields.get_content_type() if "content-type" in fields else "application/octet-stream"
-            return _Sent(content, kind, re.sub(r"[\x00-\x1f/\\]", "_", filename))
+            return Sent(content, kind, re.sub(r"[\x00-\x1f/\\]", "_", filename))
     raise ApiError(41005)
