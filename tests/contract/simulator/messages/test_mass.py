@@ -3,6 +3,7 @@
 import pytest
 
 from simulator.world.corp import Said
+from simulator.world.groups import Groups
 from simulator.world.mass import MassBook
 from simulator.world.people import LEFT, NOT_ACTIVATED
 
@@ -313,6 +314,17 @@ async def test_a_message_to_groups_goes_to_those_the_sender_leads(shop):
     window = {"start_time": START_S, "end_time": START_S + DAY_S}
     listed = await shop.call("get_groupmsg_list_v2", chat_type="group", **window)
     assert [row["msgid"] for row in listed["group_msg_list"]] == [answer["msgid"], everything]
+
+
+@prompt
+async def test_a_group_that_is_gone_gets_nothing(shop):
+    """3.4: group mode lists only sent rows."""
+    kept, gone = shop.group(), shop.group(customers=["wmC3"])
+    msgid = await shop.send(chat_type="group", sender="s1")
+    assert shop.world.of(Groups).dismiss(gone, shop.now_s)
+    shop.advance(600)
+    assert await shop.results(msgid, "s1") == {kept: 1}
+    assert "wmC3" not in {touch.customer_id for touch in shop.touches("group")}
 
 
 @pytest.mark.parametrize("platform_rules", [{**PROMPT, "mass": {"deselected_share": 1.0}}], indirect=True)

@@ -5,6 +5,7 @@ import pytest
 from simulator.world.media import MOMENT, MediaBook
 from simulator.world.moments import MomentBook
 from simulator.world.people import LEFT, NOT_ACTIVATED, Department
+from simulator.world.tags import TagBook
 
 from .conftest import CUSTOMERS, PROMPT, START_S
 
@@ -106,6 +107,16 @@ async def test_the_result_names_senders_and_tags_that_are_none(shop):
     assert (second["errcode"], second["moment_id"]) == (40031, "")
     assert (third["errcode"], third["moment_id"]) == (40068, "")
     assert len(await listed(shop)) == 1
+
+
+@pytest.mark.covers("externalcontact/add_moment_task")
+async def test_a_rule_groups_tag_is_none_for_moments(shop):
+    """3.5: tag_list: corp tags only."""
+    _, [tag] = shop.world.of(TagBook).add(shop.now_s, [("猫", 0)], app="7", group_name="口味", strategy_id=1)
+    jobid = (await shop.call("add_moment_task", text=TEXT, visible_range=sent_by("s1", tags=[tag.id])))["jobid"]
+    shop.advance(JOB_S)
+    found = (await result(shop, jobid))["result"]
+    assert (found["errcode"], found["invalid_external_contact_list"]) == (40068, {"tag_list": [tag.id]})
 
 
 @prompt
