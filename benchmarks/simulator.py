@@ -63,7 +63,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calls", type=int, default=40_000, help="API calls (default: %(default)s)")
     parser.add_argument("--callbacks", type=int, default=60_000, help="callbacks of each kind (default: %(default)s)")
-    parser.add_argument("--rate", type=int, default=10_000, help="replayed callbacks a second (default: %(default)s)")
+    parser.add_argument("--rate", type=int, default=12_000, help="replayed callbacks a second (default: %(default)s)")
     parser.add_argument("--without-opening", action="store_true", help="leaves the largest world out")
     parser.add_argument("--json", action="store_true", help="the result as JSON instead of a table")
     options = parser.parse_args()
