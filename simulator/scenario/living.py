@@ -27,7 +27,7 @@ from simulator.world.corp import Complaint, CorpWorld, Said
 from simulator.world.groups import Groups
 from simulator.world.idspace import generator
 from simulator.world.notes import Notes
-from simulator.world.opening import Channel, Channels, Columns, Opened, channels_of, make_columns, opened
+from simulator.world.opening import Channel, Channels, Columns, Opened, channels_of, id_of_unionid, make_columns, opened
 from simulator.world.relations import MIN_GAP_S, Change, ContactChange
 from simulator.world.roster import Roster
 from simulator.world.schedule import Action
@@ -339,6 +339,7 @@ class Life:
         if self._next_newcomer >= self._columns.size:
             return None
         self._next_newcomer += 1
+        self._corp.people.id_of_unionid = partial(id_of_unionid, self._world.identities, self._next_newcomer)
         return self._columns.ids.id(self._next_newcomer - 1)
 
     def _happened(self, event: ContactChange) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -353,8 +354,22 @@ def opened(seed: int, corp_id: str, columns: Columns, start_s: int) -> Opened:
         rates=population.identities,
     )
     staff, departments = _organisation(seed, corp_id, columns)
-    people = People(seed, staff, KnownIds(columns.ids, columns.size), departments, identities.customer)
+    met = population.customers + population.group_only
+    people = People(
+        seed,
+        staff,
+        KnownIds(columns.ids, columns.size),
+        departments,
+        customer_of=identities.customer,
+        id_of_unionid=partial(id_of_unionid, identities, met),
+    )
     return Opened(columns, Acquaintances(columns, start_s), people, identities)
+
+
+def id_of_unionid(identities: Identities, met: int, unionid: str) -> str | None:
+    """The customer with a unionid, if they are among the first ``met``, whom the corp has met."""
+    index = identities.index_of_unionid(unionid)
+    return identities.ids.id(index) if index is not None and index < met else None
 
 
 _ROOT = 1
