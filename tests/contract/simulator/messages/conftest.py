@@ -20,6 +20,14 @@ PROMPT = {"habits": {"never_share": 0.0, "median_s": 600, "spread": 0.0}}
 IDLE = {"habits": {"never_share": 1.0, "reminded_share": 1.0}}
 """Nobody confirms before a reminder, then everybody does."""
 
+OVER_SCALE = {
+    "scale": {
+        "buys_itself": False,
+        "prices": [{"since_s": 0, "free": 2_000, "tiers": []}, {"since_s": START_S + 90, "free": 3, "tiers": []}],
+    }
+}
+"""From the ninetieth second on the corp has more customers than it has paid for."""
+
 
 @dataclass
 class Shop:

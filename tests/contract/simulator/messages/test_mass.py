@@ -7,7 +7,7 @@ from simulator.world.groups import Groups
 from simulator.world.mass import MassBook
 from simulator.world.people import LEFT, NOT_ACTIVATED
 
-from .conftest import CUSTOMERS, IDLE, PROMPT, START_S
+from .conftest import CUSTOMERS, IDLE, OVER_SCALE, PROMPT, START_S
 
 TEXT = {"content": "新品到店"}
 DAY_S = 86_400
@@ -389,11 +389,7 @@ async def test_a_sender_has_to_be_there_and_activated(shop):
     assert await shop.code("add_msg_template", sender="s2", text=TEXT) == 40003
 
 
-@pytest.mark.parametrize(
-    "platform_rules",
-    [{**PROMPT, "scale": {"buys_itself": False, "prices": [{"since_s": 0, "free": 3, "tiers": []}]}}],
-    indirect=True,
-)
+@pytest.mark.parametrize("platform_rules", [OVER_SCALE], indirect=True)
 async def test_over_the_paid_scale_nothing_is_sent(shop):
     """5.1: over scale there is no proactive reach: 610023."""
     assert await shop.code("add_msg_template", sender="s1", text=TEXT) == 610023

@@ -7,7 +7,7 @@ from simulator.world.moments import MomentBook
 from simulator.world.people import LEFT, NOT_ACTIVATED, Department
 from simulator.world.tags import TagBook
 
-from .conftest import CUSTOMERS, PROMPT, START_S
+from .conftest import CUSTOMERS, OVER_SCALE, PROMPT, START_S
 
 TEXT = {"content": "秋天的第一杯奶茶"}
 DAY_S = 86_400
@@ -324,11 +324,7 @@ async def test_a_corp_without_moments(shop):
     assert await shop.code("add_moment_task", text=TEXT) == 41211
 
 
-@pytest.mark.parametrize(
-    "platform_rules",
-    [{"scale": {"buys_itself": False, "prices": [{"since_s": 0, "free": 3, "tiers": []}]}}],
-    indirect=True,
-)
+@pytest.mark.parametrize("platform_rules", [OVER_SCALE], indirect=True)
 async def test_over_the_paid_scale_no_moment_is_made(shop):
     """5.1: over scale there is no proactive reach: 610023."""
     assert await shop.code("add_moment_task", text=TEXT) == 610023
