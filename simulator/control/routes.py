@@ -40,6 +40,7 @@ from simulator.platform.gateway import Gateway
 from simulator.scenario import CannotPlay
 from simulator.simulation import NotIdle, Simulation
 from simulator.world.corp import Complaint, CorpWorld
+from simulator.world.discipline import Discipline
 from simulator.world.people import Staff
 from siyu.ops.clock import wall_ms
 
@@ -277,15 +278,16 @@ class Control:
         """The platform takes a staff member's customer functions away, for a time or for good."""
         wish = read(await _body(request), StaffWish)
         member = self._member(wish.corp_id, wish.staff_id)
-        member.banned = not wish.seconds
-        member.banned_until_s = self.simulation.now_ms // 1000 + wish.seconds if wish.seconds else 0
+        now_s, discipline = self.simulation.now_ms // 1000, self._corp_of(wish.corp_id).of(Discipline)
+        discipline.lift(wish.staff_id, now_s)
+        discipline.ban(wish.staff_id, now_s, seconds=wish.seconds, reason="control")
         return _json({"banned": True, "until_s": member.banned_until_s})
 
     async def pardon(self, request: Request) -> Response:
         """Lifts a ban."""
         wish = read(await _body(request), StaffWish)
-        member = self._member(wish.corp_id, wish.staff_id)
-        member.banned, member.banned_until_s = False, 0
+        self._member(wish.corp_id, wish.staff_id)
+        self._corp_of(wish.corp_id).of(Discipline).lift(wish.staff_id, self.simulation.now_ms // 1000)
         return _json({"banned": False})
 
     async def complain(self, request: Request) -> Response:

@@ -15,6 +15,9 @@ from simulator.platform.gateway import Gateway
 from simulator.simulation import Simulation
 from simulator.world.bills import BillBook
 from simulator.world.corp import CorpWorld
+from simulator.world.discipline import Discipline
+from simulator.world.kf import KfDesk
+from simulator.world.messages import MessageBook
 from simulator.world.people import LEFT
 from simulator.world.relations import Relationship
 
@@ -166,6 +169,35 @@ def _staff(corp: CorpWorld) -> Iterator[Row]:
     return ({"corp_id": corp.corp_id, **asdict(member)} for member in corp.people.staff.values())
 
 
+def _app_messages(corp: CorpWorld) -> Iterator[Row]:
+    """Messages of apps to staff, with those who were past their limit and got nothing (fact sheet 4.1)."""
+    for message in corp.of(MessageBook).messages.values():
+        yield {
+            "corp_id": corp.corp_id,
+            "msgid": message.msgid,
+            "agent_id": message.agent_id,
+            "time_ms": message.time_s * 1000,
+            "msgtype": message.msgtype,
+            "received": message.received,
+            "dropped": message.dropped,
+            "recalled_ms": message.recalled_s * 1000,
+            "repeats": message.repeats,
+        }
+
+
+def _card_presses(corp: CorpWorld) -> Iterator[Row]:
+    return ({"corp_id": corp.corp_id, **asdict(press)} for press in corp.of(MessageBook).cards.presses)
+
+
+def _kf_sends(corp: CorpWorld) -> Iterator[Row]:
+    """Customer-service messages through the API, and whether they arrived."""
+    return ({"corp_id": corp.corp_id, **asdict(sent)} for sent in corp.of(KfDesk).sent.values())
+
+
+def _bans(corp: CorpWorld) -> Iterator[Row]:
+    return ({"corp_id": corp.corp_id, **asdict(ban)} for ban in corp.of(Discipline).bans)
+
+
 LAZY_PARTS: Mapping[str, Callable[[CorpWorld], Iterator[Row]]] = {
     "standing": _standing,
     "changed": _changed,
@@ -175,6 +207,10 @@ LAZY_PARTS: Mapping[str, Callable[[CorpWorld], Iterator[Row]]] = {
     "sends": _touches,
     "complaints": _complaints,
     "staff": _staff,
+    "app_messages": _app_messages,
+    "card_presses": _card_presses,
+    "kf_sends": _kf_sends,
+    "bans": _bans,
 }
 """Parts of the truth that are read row by row, however big the world is."""
 

@@ -26,7 +26,8 @@ import msgspec
 from simulator.platform.errors import ApiError
 from simulator.platform.throttle import Limits, Throttle
 from simulator.world.corp import CorpWorld
-from simulator.world.people import ACTIVE
+from simulator.world.people import ACTIVE, LEFT
+from simulator.world.roster import Roster
 
 NEW, BOT, QUEUE, HUMAN, ENDED = range(5)
 _STEPS: dict[int, tuple[int, ...]] = {
@@ -53,6 +54,8 @@ _ACCOUNT_GONE, _APP_CLOSED, _TOO_LATE, _SESSION_ENDED, _UNVERIFIED, _REFUSED, _N
 )
 """``fail_type`` of msg_send_fail. 6 and 12 cannot follow a send that was taken here; 0 is for causes nobody knows."""
 _DAY_S, _BEIJING_S = 86_400, 8 * 3_600
+_SWEEP = 4_096
+"""Rows or codes between two sweeps of what is too old."""
 _ANSWERS = ("您好，请问有什么可以帮您？", "好的，我马上为您处理。", "已经为您登记，稍后回复您。")
 
 
@@ -256,6 +259,7 @@ class KfDesk:
         """Customers who have been at any account."""
         self._waiting_since: dict[tuple[str, str], int] = {}
         """First message that a human has not answered yet."""
+        corp.of(Roster).left.append(self._left)
 
     # Accounts and servicers: through the API, or in the console.
 
@@ -315,7 +319,7 @@ class KfDesk:
         if staff_id in account.servicers:
             return True
         member = self._corp.people.staff.get(staff_id)
-        return member is not None and any(
+        return (member is not None and member.status != LEFT) and any(
             above in account.departments for department in member.departments for above in self._lineage(department)
         )
 
@@ -639,11 +643,8 @@ class KfDesk:
 
     def read(self, account: Account, position: int, limit: int, now_s: int) -> tuple[list[dict[str, Any]], int, bool]:
         """Rows from a position on, the next position, and whether more follows. Older than three days is gone."""
-        rows, horizon_s = account.rows, now_s - self.rules.history_s
-        gone = next((at for at, row in enumerate(rows) if row.time_s >= horizon_s), len(rows))
-        if gone:
-            del rows[:gone]
-            account.first += gone
+        self._forget(account, now_s)
+        rows = account.rows
         begin = min(max(0, position - account.first), len(rows))
         page = rows[begin : begin + limit]
         end = begin + len(page)
@@ -652,13 +653,14 @@ class KfDesk:
     def tally(self, day_s: int, open_kfid: str, staff_id: str) -> Tally:
         """The figures of a day; ``open_kfid`` empty: of all accounts. ``staff_id`` ``*``: of all servicers together."""
         total = Tally()
-        for kfid in [open_kfid] if open_kfid else self.accounts:
-            if staff_id != "*":
-                total.add(self.tallies.get((day_s, kfid, staff_id), Tally()))
-                continue
-            for (day, of_kfid, servicer), found in self.tallies.items():
-                if day == day_s and of_kfid == kfid and servicer:
+        if staff_id != "*":
+            for kfid in [open_kfid] if open_kfid else self.accounts:
+                if (found := self.tallies.get((day_s, kfid, staff_id))) is not None:
                     total.add(found)
+            return total
+        for (day, kfid, servicer), found in self.tallies.items():
+            if day == day_s and servicer and open_kfid in ("", kfid):
+                total.add(found)
         return total
 
     # Inside.
@@ -677,7 +679,7 @@ class KfDesk:
         sent = Sent(msgid, session.open_kfid, session.customer_id, now_s, msgtype, on_event)
         self.sent[msgid] = sent
         row = {"msgid": msgid, "msgtype": msgtype, msgtype: dict(content)}
-        self.accounts[session.open_kfid].rows.append(Row(now_s, row, unseen=True))
+        self._append(self.accounts[session.open_kfid], Row(now_s, row, unseen=True))
         self._corp.schedule.at(now_s + self.rules.deliver_s, partial(self._deliver, session, sent))
         return msgid
 
@@ -716,6 +718,14 @@ class KfDesk:
         if self._corp.random("kf.unsafe", sent.msgid).random() < self.rules.unsafe_share:
             return _UNSAFE
         return -1
+
+    def _left(self, staff_id: str, now_s: int) -> None:
+        """Whoever left the corp serves no more; who is only banned goes on, as these are no customers of theirs."""
+        if self._corp.people.staff[staff_id].status != LEFT:
+            return
+        for account in self.accounts.values():
+            account.servicers.pop(staff_id, None)
+            self.dismiss(account, [staff_id], now_s)
 
     def _move(self, session: Session, state: int, staff_id: str = "") -> None:
         session.state, session.servicer = state, staff_id
@@ -827,12 +837,24 @@ class KfDesk:
         self._log(account, now_s, row)
         return msgid
 
+    def _append(self, account: Account, row: Row) -> None:
+        account.rows.append(row)
+        # An account that nobody reads must not keep its log for ever.
+        if (account.first + len(account.rows)) % _SWEEP == 0:
+            self._forget(account, row.time_s)
+
+    def _forget(self, account: Account, now_s: int) -> None:
+        rows, horizon_s = account.rows, now_s - self.rules.history_s
+        gone = next((at for at, row in enumerate(rows) if row.time_s >= horizon_s), len(rows))
+        del rows[:gone]
+        account.first += gone
+
     def _event(self, account: Account, now_s: int, event: dict[str, Any]) -> None:
         row = {"msgid": self._id("event"), "send_time": now_s, "origin": SYSTEM, "msgtype": "event", "event": event}
         self._log(account, now_s, row)
 
     def _log(self, account: Account, now_s: int, row: dict[str, Any]) -> None:
-        account.rows.append(Row(now_s, row))
+        self._append(account, Row(now_s, row))
         if not account.managed:
             return
         token = "ENC" + self._id("token")
@@ -846,6 +868,10 @@ class KfDesk:
     def _code(self, session: Session, expires_s: int) -> str:
         text = self._id("code")
         self._codes[text] = Code(session.open_kfid, session.customer_id, expires_s)
+        if len(self._codes) % _SWEEP == 0:
+            # Expired for longer than any code lives: nobody would send one of them any more.
+            old_s = expires_s - 3 * self.rules.queue_code_s
+            self._codes = {name: code for name, code in self._codes.items() if code.expires_s >= old_s}
         return text
 
     def _tallies(self, session: Session, now_s: int) -> list[Tally]:

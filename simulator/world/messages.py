@@ -336,6 +336,7 @@ class CardBook:
         self._tasks: dict[tuple[str, str], str] = {}
         """(app, task_id) → msgid."""
         self._codes: dict[str, _ResponseCode] = {}
+        self._serial = 0
 
     def check_task(self, agent_id: str, task_id: str, msgid: str = "") -> None:
         """Raises ApiError 42014 when the app used this task_id for another card."""
@@ -464,8 +465,12 @@ class CardBook:
             self.press(message.msgid, staff_id, key, due_s, selected)
 
     def _code(self, message: AppMessage, now_s: int) -> str:
-        digest = hashlib.blake2b(f"{self._corp.seed}|{message.msgid}|{len(self._codes)}".encode(), digest_size=24)
+        self._serial += 1
+        digest = hashlib.blake2b(f"{self._corp.seed}|{message.msgid}|{self._serial}".encode(), digest_size=24)
         code = digest.hexdigest()
+        # They stand in the order they were given out, and so of their ends.
+        while self._codes and next(iter(self._codes.values())).expires_s < now_s:
+            del self._codes[next(iter(self._codes))]
         self._codes[code] = _ResponseCode(message.msgid, message.agent_id, now_s + self._book.rules.response_code_s)
         return code
 

@@ -181,3 +181,15 @@ def test_thresholds_are_rules(office):
     office.world.people.known = Everybody()
     assert adds(office, 3) == 2
     assert may(office, 61)
+
+
+async def test_bans_and_presses_and_sends_stand_in_the_truth(office, discipline):
+    """5.6: a ban by hand is a ban like any other: in the truth with its reason and end."""
+    wish = {"corp_id": office.world.corp_id, "staff_id": "s1", "seconds": 60}
+    assert (await office.wecom.client.post("/_sim/staff/ban", json=wish)).status_code == 200
+    (row,) = (await office.wecom.client.get("/_sim/truth/bans")).json()["rows"]
+    assert (row["staff_id"], row["reason"], row["until_s"]) == ("s1", "control", START_S + 60)
+    assert not may(office, 59)
+    assert may(office, 60)
+    for part in ("card_presses", "kf_sends"):
+        assert (await office.wecom.client.get(f"/_sim/truth/{part}")).json()["rows"] == []

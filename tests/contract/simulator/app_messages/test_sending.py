@@ -236,3 +236,13 @@ async def test_sending_causes_no_callback(office):
     await office.send(touser="@all")
     office.wecom.advance(30)
     assert office.told == []
+
+
+@pytest.mark.covers("fact:6.6")
+async def test_what_was_dropped_is_in_the_truth_alone(office):
+    """4.1: who was past the limit of a minute stands in the truth and in no answer."""
+    office.rule(messages={"member_per_minute": 1})
+    answers = [await office.send(touser="s1|s2") for _ in range(2)]
+    assert [answer["errcode"] for answer in answers] == [0, 0]
+    rows = (await office.wecom.client.get("/_sim/truth/app_messages")).json()["rows"]
+    assert [(row["received"], row["dropped"]) for row in rows] == [(["s1", "s2"], []), ([], ["s1", "s2"])]

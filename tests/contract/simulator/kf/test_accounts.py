@@ -3,6 +3,7 @@
 import pytest
 
 from simulator.world.people import LEFT, NOT_ACTIVATED, Department
+from simulator.world.roster import Roster
 
 pytestmark = pytest.mark.covers("fact:6.16")
 
@@ -158,3 +159,15 @@ async def test_accounts_are_given_to_the_api_and_taken_away(kf):
     assert (await kf.post("sync_msg", open_kfid=first))["errcode"] == 48007
     shown = {row["open_kfid"]: row["manage_privilege"] for row in (await kf.ok("account/list"))["account_list"]}
     assert shown == {first: False, second: True}
+
+
+async def test_who_leaves_the_corp_serves_no_more(kf):
+    """3.11: a servicer who leaves disappears from the list, and their customers wait for somebody else."""
+    kfid = await kf.open("s1", "s2")
+    kf.write(kfid)
+    human = {"open_kfid": kfid, "external_userid": "wmC1", "service_state": 3, "servicer_userid": "s1"}
+    await kf.ok("service_state/trans", **human)
+    assert kf.wecom.world.of(Roster).leave("s1", kf.now_s)
+    listed = (await kf.wecom.get("kf/servicer/list", open_kfid=kfid))["servicer_list"]
+    assert listed == [{"userid": "s2", "status": 0}]
+    assert await kf.state(kfid) == (2, "")
