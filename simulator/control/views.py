@@ -178,7 +178,7 @@ def _app_messages(corp: CorpWorld) -> Iterator[Row]:
             "agent_id": message.agent_id,
             "time_ms": message.time_s * 1000,
             "msgtype": message.msgtype,
-            "received": message.received,
+            "received": list(message.received),
             "dropped": message.dropped,
             "recalled_ms": message.recalled_s * 1000,
             "repeats": message.repeats,

@@ -30,6 +30,8 @@ EVERYBODY = "@all"
 _SUBMITTED = ("vote_interaction", "multiple_interaction")
 INTERACTIVE = ("button_interaction", *_SUBMITTED)
 _MINUTE_S, _HOUR_S = 60, 3_600
+_LOOKING_AT_ONCE = 500
+"""Members whose reaction to a card is drawn in one go."""
 
 
 class MessageRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,7 +99,7 @@ class AppMessage:
     msgtype: str
     content: Mapping[str, Any]
     """As it arrived: texts cut to their limits."""
-    received: tuple[str, ...]
+    received: Mapping[str, None]
     """Members, in order."""
     dropped: tuple[str, ...]
     """Members past their limit: nobody is told."""
@@ -256,7 +258,7 @@ class MessageBook:
             (received if self._within(agent_id, staff_id, now_s) else dropped).append(staff_id)
         self._serial += 1
         msgid = self._id("message", self._serial)
-        message = AppMessage(msgid, agent_id, now_s, msgtype, content, tuple(received), tuple(dropped))
+        message = AppMessage(msgid, agent_id, now_s, msgtype, content, dict.fromkeys(received), tuple(dropped))
         self.messages[msgid] = message
         return message, self.cards.sent(message, now_s) if msgtype == "template_card" else ""
 
@@ -436,14 +438,23 @@ class CardBook:
 
     def _show(self, message: AppMessage, members: Iterable[str], now_s: int) -> None:
         """Members look at a card, new or changed; each will press it when and if they are like that."""
+        waiting = list(members)
+        for at in range(0, len(waiting), _LOOKING_AT_ONCE):
+            look = partial(self._look, message, waiting[at : at + _LOOKING_AT_ONCE], now_s)
+            if at:
+                # A card to a whole corp of 20,000 would keep its caller, and everybody else's, waiting for a second.
+                self._corp.schedule.at(now_s, look)
+            else:
+                look(now_s)
+
+    def _look(self, message: AppMessage, members: Sequence[str], shown_s: int, _due_s: int) -> None:
         for staff_id in members:
             view = message.view(staff_id)
-            can_press, can_menu = bool(_keys(view.card)), bool(_menu_keys(view.card))
-            if not (can_press or can_menu):
+            if not (_keys(view.card) or _menu_keys(view.card)):
                 continue
             after = confirms_after_s(self._corp, staff_id, f"card|{message.msgid}|{view.version}")
             if after is not None:
-                self._corp.schedule.at(now_s + after, partial(self._act, message, staff_id, view.version))
+                self._corp.schedule.at(shown_s + after, partial(self._act, message, staff_id, view.version))
 
     def _act(self, message: AppMessage, staff_id: str, version: int, due_s: int) -> None:
         member = self._corp.people.staff.get(staff_id)

@@ -30,6 +30,7 @@ def send(call: Call) -> Answer:
 
     With ``enable_duplicate_check`` the same call within the interval is answered as the first was and sends nothing.
     A member past 30 a minute or 1,000 an hour of this app gets nothing, and nobody is told.
+    ``unlicenseduser`` stays empty: interface licences are asked of providers' apps, these are a corp's own.
     """
     body, book = call.body, call.corp.of(MessageBook)
     rules = book.rules
@@ -81,11 +82,11 @@ def update_template_card(call: Call) -> Answer:
             book.cards.check_task(call.app.agent_id, task_id, message.msgid)
     else:
         replace_name = fields.text(fields.obj(body, "button", required=True), "replace_name", required=True)
-    chosen: tuple[str, ...] = message.received
+    chosen = tuple(message.received)
     missing: tuple[str, ...] = ()
     if not everybody:
         meant = book.resolve(call.app.agent_id, users, list(map(str, parties)), list(map(str, tags)))
-        got = set(message.received)
+        got = message.received
         chosen = tuple(staff_id for staff_id in meant.members if staff_id in got)
         missing = tuple(staff_id for staff_id in users if staff_id not in got)
         if not chosen:
