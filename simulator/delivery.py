@@ -18,7 +18,8 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from simulator.apps import App
 from simulator.callbacks import envelope, json_envelope, wants_json
@@ -176,15 +177,14 @@ class _Copy:
     muted: bool = False
 
 
-@dataclass(order=True, slots=True)
-class _Send:
-    """One delivery that is due at a time of the clock."""
+class _Send(NamedTuple):
+    """One delivery that is due at a time of the clock. A heap compares tuples fast, and no two serials are alike."""
 
     due_s: float
     serial: int
-    copy: _Copy = field(compare=False)
-    attempt: int = field(compare=False)
-    duplicate: bool = field(compare=False)
+    copy: _Copy
+    attempt: int
+    duplicate: bool
 
 
 class Deliverer:

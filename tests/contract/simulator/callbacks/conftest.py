@@ -5,12 +5,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 import pytest
+import uvloop
 
 from simulator.apps import App
 from simulator.sender import Sender
 
 CORP_ID = "wx5823bf96d3bd56c7"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+
+def pytest_asyncio_loop_factories(config, item):
+    """The simulator runs on uvloop; other programs may use its sender on the standard loop."""
+    standard = {"asyncio": asyncio.new_event_loop}
+    return {**standard, "uvloop": uvloop.new_event_loop} if item.path.name == "test_sender.py" else standard
 
 
 @pytest.fixture
