@@ -95,6 +95,7 @@ class Scale:
         for customer_id in {customer_id for _, customer_id in corp.relations.changed}:
             self._look(customer_id)
         corp.happened.append(self._changed)
+        corp.bars.append(self._bars)
         # No group invitations either (fact sheet 5.1).
         self._groups.bars.append(lambda customer_id, now_s: not self.may_add(customer_id, now_s))
 
@@ -155,6 +156,10 @@ class Scale:
 
     def _prices(self, now_s: int) -> PriceList:
         return next((p for p in reversed(self.rules.prices) if p.since_s <= now_s), self.rules.prices[0])
+
+    def _bars(self, event: ContactChange) -> bool:
+        """No new friends (fact sheet 5.1): who comes while there is no place simply does not become one."""
+        return event.change in ("add", "add_half") and not self.may_add(event.customer_id, event.time_s)
 
     def _changed(self, event: ContactChange) -> None:
         if event.change in _CAN_MOVE:

@@ -273,12 +273,13 @@ async def test_who_left_more_than_a_year_ago_hands_nothing_over(org):
 
 @pytest.mark.parametrize(
     "platform_rules",
-    [{"scale": {"prices": [{"since_s": 0, "free": 1, "tiers": []}], "buys_itself": False}}],
+    [{"scale": {"prices": [{"since_s": 0, "free": 2, "tiers": []}], "buys_itself": False}}],
     indirect=True,
 )
 async def test_no_assignment_beyond_the_scale(org):
     """5.1: a corp with more contacts than it paid for assigns no leaver's customers (610023)."""
     org.friends("s1", "wmC1")
+    org.groups().create("s3", ["wmC3"], org.now_s, tell=False)
     org.roster().leave("s1", org.now_s)
     answer = await org.wecom.post(RESIGNED, request("wmC1"))
     assert (answer["errcode"], answer["customer"]) == (610023, [])
