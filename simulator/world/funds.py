@@ -191,11 +191,6 @@ class FundFlows:
             page.append(row)
         return page, None
 
-    def balance(self, mch_id: str, now_s: int) -> int:
-        """What a merchant number holds, the future not counted."""
-        rows = [row for row in self._from(now_s, (0, "")) if row.mch_id == mch_id and row.time_s <= now_s]
-        return rows[-1].balance_fen if rows else self._rules.opening_balance_fen
-
     def _from(self, now_s: int, start: tuple[int, str]) -> Iterator[Flow]:
         self._close(now_s)
         first = bisect.bisect_left(self._rows, start, key=lambda row: row.position)

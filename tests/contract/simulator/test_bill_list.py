@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.covers("externalpay/get_bill_list", "fact:6.14")
+
 START_S = 1_760_000_000
 WINDOW = {"begin_time": START_S, "end_time": START_S + 1_000}
 
@@ -23,6 +25,7 @@ async def walk(wecom, **body):
 
 
 async def test_pages_hold_everything_once_and_the_cursor_is_missing_only_at_the_end(wecom):
+    """3.10: next_cursor is missing on the last page and only there."""
     wecom.clock.ms += 100_000
     pages = await walk(wecom, limit=3)
     assert [len(page) for page in pages] == [3, 3, 3, 1]
@@ -31,12 +34,14 @@ async def test_pages_hold_everything_once_and_the_cursor_is_missing_only_at_the_
 
 
 async def test_the_payee_filter_works_after_paging_so_pages_may_be_empty(wecom):
+    """3.10: rows are filtered after the page was cut; an empty page is not the last."""
     wecom.clock.ms += 20_000
     pages = await walk(wecom, limit=2, payee_userid="s2")
     assert [len(page) for page in pages] == [0, 0, 0, 2]
 
 
 async def test_a_row_that_comes_late_stands_among_older_ones(wecom):
+    """3.10: a row stands at its pay_time, whenever it can first be read."""
     wecom.clock.ms += 20_000
     assert "42000200" not in [row["transaction_id"] for page in await walk(wecom) for row in page]
     wecom.clock.ms += 10_000
@@ -45,10 +50,12 @@ async def test_a_row_that_comes_late_stands_among_older_ones(wecom):
 
 
 async def test_the_future_cannot_be_read(wecom):
+    """3.10: a window that reaches into the future shows what has happened."""
     assert [row["out_trade_no"] for row in (await ask(wecom))["bill_list"]] == ["T0"]
 
 
 async def test_a_refund_is_a_row_of_its_own_and_changes_the_collection(wecom):
+    """3.10: bill_type 1 with the original out_trade_no; trade_state 1 becomes 3."""
     wecom.clock.ms += 49_000
     (before,) = (await ask(wecom, end_time=START_S))["bill_list"]
     assert (before["bill_type"], before["trade_state"], before["refund_list"]) == (0, 1, [])
@@ -91,15 +98,18 @@ async def test_a_refund_is_a_row_of_its_own_and_changes_the_collection(wecom):
     ],
 )
 async def test_wrong_requests_carry_an_empty_list(wecom, body, errcode):
+    """3.10: every wrong field has its errcode, with an empty bill_list."""
     answer = await ask(wecom, **body)
     assert (answer["errcode"], answer["bill_list"]) == (errcode, [])
 
 
 async def test_a_month_is_fine(wecom):
+    """3.10: begin and end are at most a month apart."""
     assert (await ask(wecom, end_time=START_S + 31 * 86_400))["errcode"] == 0
 
 
 async def test_a_cursor_belongs_to_its_window(wecom):
+    """3.10: a cursor of another question is 50100."""
     wecom.clock.ms += 100_000
     cursor = (await ask(wecom, limit=2))["next_cursor"]
     assert (await ask(wecom, limit=2, cursor=cursor))["errcode"] == 0
@@ -108,11 +118,9 @@ async def test_a_cursor_belongs_to_its_window(wecom):
 
 
 @pytest.mark.parametrize("sim_settings", [{"cursor_seconds": 60}], indirect=True)
-async def test_a_cursor_expires(wecom, monkeypatch):
-    import time
-
+async def test_a_cursor_expires(wecom):
+    """3.10: a cursor is good for some time only."""
     wecom.clock.ms += 100_000
     cursor = (await ask(wecom, limit=2))["next_cursor"]
-    later = time.time() + 62
-    monkeypatch.setattr("simulator.app.time.time", lambda: later)
+    wecom.clock.ms += 62_000
     assert (await ask(wecom, limit=2, cursor=cursor))["errcode"] == 50100

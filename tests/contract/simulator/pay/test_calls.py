@@ -7,6 +7,7 @@ import time
 import pytest
 
 from simulator.pay import signing
+from simulator.pay.files import Files, sha1, table
 
 ORDER = "/v3/pay/transactions/out-trade-no/T202611200001"
 REFUNDS = "/v3/refund/domestic/refunds"
@@ -79,7 +80,7 @@ async def test_a_payment_is_found_by_both_numbers(pay):
     assert await pay.refused("GET", f"{ORDER}?mchid=1") == (400, "MCH_NOT_EXISTS")
 
 
-@pytest.mark.covers("POST /v3/refund/domestic/refunds", "GET /v3/refund/domestic/refunds", "pay:REFUND.SUCCESS")
+@pytest.mark.covers("POST /v3/refund/domestic/refunds", "GET /v3/refund/domestic/refunds", "event:pay/REFUND.SUCCESS")
 async def test_a_refund_takes_its_time_and_is_told(pay):
     """3.15: PROCESSING first, then a notice; the same number again is the same refund."""
     pay.paid()
@@ -93,6 +94,27 @@ async def test_a_refund_takes_its_time_and_is_told(pay):
     assert [a.json["event_type"] for a in pay.arrived] == ["TRANSACTION.SUCCESS", "REFUND.SUCCESS"]
     assert pay.opened(pay.arrived[1])["refund_id"] == made["refund_id"]
     assert await pay.refused("GET", f"{REFUNDS}/R2") == (404, "RESOURCE_NOT_EXISTS")
+
+
+@pytest.mark.parametrize(
+    ("platform_rules", "status"),
+    [
+        ({"pay": {"refund_abnormal_share": 1.0}}, "ABNORMAL"),
+        ({"pay": {"refund_abnormal_share": 0.0, "refund_closed_share": 1.0}}, "CLOSED"),
+    ],
+    indirect=["platform_rules"],
+)
+@pytest.mark.covers("event:pay/REFUND.ABNORMAL", "event:pay/REFUND.CLOSED")
+async def test_refunds_may_fail(pay, status):
+    """3.15: REFUND.ABNORMAL and REFUND.CLOSED are told like a success; only what is closed can be refunded again."""
+    pay.paid()
+    await pay.post(REFUNDS, asked("R1", 10_000))
+    await pay.pass_time(61)
+    assert pay.arrived[-1].json["event_type"] == f"REFUND.{status}"
+    assert pay.opened(pay.arrived[-1])["refund_status"] == status
+    assert (await pay.get(f"{REFUNDS}/R1"))["status"] == status
+    answer = await pay.call("POST", REFUNDS, asked("R2", 1))
+    assert answer[0] == (200 if status == "CLOSED" else 403)
 
 
 @pytest.mark.covers("POST /v3/refund/domestic/refunds")
@@ -155,8 +177,6 @@ async def test_other_paths_and_methods_are_refused_and_recorded(pay):
 @pytest.mark.covers("GET /v3/billdownload/file")
 async def test_an_address_is_good_for_half_a_minute(pay):
     """3.15: the file of a flow, its hash, and an address that grows old."""
-    from simulator.pay.files import Files, sha1, table
-
     content = table(("a", "b"), [(1, "猜")], (("n", 1),))
     token, _ = pay.corp.of(Files).put(pay.credentials.mchid, content, expires_s=pay.now_s + 30)
     url = f"/v3/billdownload/file?token={token}"

@@ -174,7 +174,7 @@ async def test_who_cannot_be_sent_a_coupon(pay):
     assert await pay.refused("POST", url, order(pay, later, "C4")) == (403, "REQUEST_BLOCKED")
 
 
-@pytest.mark.covers("POST favor/callbacks", "GET favor/callbacks", "pay:COUPON.USE")
+@pytest.mark.covers("POST favor/callbacks", "GET favor/callbacks", "event:pay/COUPON.USE")
 async def test_a_coupon_uses_itself_and_its_use_is_told(pay):
     """3.15: the payment names the coupon in promotion_detail, and COUPON.USE goes to the address that was set."""
     mchid = pay.credentials.mchid
@@ -296,7 +296,7 @@ def voucher_batch(pay, number="B1", **changed):
     "POST busifavor/coupons/use",
     "POST busifavor/coupons/return",
     "POST busifavor/coupons/deactivate",
-    "pay:COUPON.SEND",
+    "event:pay/COUPON.SEND",
 )
 async def test_a_merchant_coupon_is_taken_used_and_given_back(pay):
     """3.15: taken on a page (there is no sending call), told by COUPON.SEND, used at the till by its code."""

@@ -37,7 +37,7 @@ def test_the_published_vector_of_the_cipher():
         signing.unseal(VECTOR_KEY, VECTOR_CIPHERTEXT, nonce="uRQLUOVVenok", associated="refund")
 
 
-@pytest.mark.covers("pay:TRANSACTION.SUCCESS", "fact:6.15")
+@pytest.mark.covers("event:pay/TRANSACTION.SUCCESS", "fact:6.15")
 async def test_a_payment_is_told_with_its_payer_and_amount(pay):
     """3.15: TRANSACTION.SUCCESS names order, payer's openid and amounts inside the encrypted resource."""
     transaction_id = pay.paid(amount_fen=990, attach="till-7")
@@ -137,7 +137,7 @@ async def test_notices_come_twice_and_out_of_order_by_seeded_shares(pay):
     assert pay.notifier.counts.duplicates == len(ids) - 40
 
 
-@pytest.mark.covers("pay:REFUND.SUCCESS")
+@pytest.mark.covers("event:pay/REFUND.SUCCESS")
 async def test_a_refund_is_told_when_it_is_through(pay):
     """3.15: REFUND.SUCCESS names both numbers, its status and four amounts."""
     pay.paid(amount_fen=1_000)
