@@ -266,11 +266,17 @@ class Life:
             return chosen.kinds.astype(np.int64)
 
         draw(self._add, story.adds_per_staff * staff, anybody, way, lambda _: picked.pop())
-        draw(self._delete, story.deleted_by_customer_per_1000 / 1000 * pairs, pair)
-        draw(self._delete, story.deleted_by_staff_per_1000 / 1000 * pairs, pair, lambda count: np.ones(count, np.int64))
-        draw(self._edit, story.edits_per_staff * staff, pair)
-        draw(self._chat, story.chats_per_staff * staff, pair)
-        draw(self._complain, story.complaints_per_million / 1e6 * pairs, pair)
+        if pairs:
+            draw(self._delete, story.deleted_by_customer_per_1000 / 1000 * pairs, pair)
+            draw(
+                self._delete,
+                story.deleted_by_staff_per_1000 / 1000 * pairs,
+                pair,
+                lambda count: np.ones(count, np.int64),
+            )
+            draw(self._edit, story.edits_per_staff * staff, pair)
+            draw(self._chat, story.chats_per_staff * staff, pair)
+            draw(self._complain, story.complaints_per_million / 1e6 * pairs, pair)
         draw(self._leave, story.leavers_per_1000 / 1000 * staff, member)
         if groups:
             draw(self._join_group, story.group_joins * groups, group)

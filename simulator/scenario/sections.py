@@ -27,6 +27,7 @@ SECTIONS = {
     "mass": "simulator.world.mass:MassRules",
     "media": "simulator.world.media:MediaRules",
     "messages": "simulator.world.messages:MessageRules",
+    "miniapppay": "simulator.world.miniorders:MiniPayRules",
     "moments": "simulator.world.moments:MomentRules",
     "network": "simulator.platform.api.directory:NetworkRules",
     "pay": "simulator.pay.ledger:PayRules",
