@@ -11,7 +11,9 @@ from simulator.world.relations import Change, ContactChange
 from siyu.wecom.crypto import SealedMessage
 
 Fields = Sequence[tuple[str, str]]
-"""Elements behind the head, in order. A value that begins with ``<`` stands for itself: elements inside elements."""
+"""Elements behind the head, in order. The value of those in ``_READY`` is XML already: elements, or CDATA."""
+
+_READY = frozenset({"EventKey", "MemChangeList", "SelectedItems"})
 
 _CHANGE_TYPES: dict[Change, str] = {
     "add": "add_external_contact",
@@ -53,13 +55,21 @@ def message(corp_id: str, time_s: int, fields: Fields, *, sender: str | None = "
     """The plaintext of an event."""
     who = "" if sender is None else f"<FromUserName><![CDATA[{sender}]]></FromUserName>"
     inner = "".join(
-        f"<{name}>{value}</{name}>" if value.startswith("<") else f"<{name}><![CDATA[{value}]]></{name}>"
+        f"<{name}>{value}</{name}>" if name in _READY else f"<{name}><![CDATA[{_legal(value)}]]></{name}>"
         for name, value in fields
     )
     return (
         f"<xml><ToUserName><![CDATA[{corp_id}]]></ToUserName>{who}"
         f"<CreateTime>{time_s}</CreateTime><MsgType><![CDATA[event]]></MsgType>{inner}</xml>"
     ).encode()
+
+
+def _legal(value: str) -> str:
+    """A value as CDATA can hold it: a State may be any text that a caller or a link's channel made up."""
+    if value.isprintable() and "]]>" not in value:
+        return value
+    legal = "".join(c for c in value if c in "\t\n" or (c >= " " and not "\ufffe" <= c <= "\uffff"))
+    return legal.replace("]]>", "]]]]><![CDATA[>")
 
 
 def envelope(corp_id: str, agent_id: str, sealed: SealedMessage, *, agent_first: bool) -> bytes:

@@ -22,7 +22,6 @@ from simulator.world.corp import CorpWorld, Said
 from simulator.world.people import LEFT
 from simulator.world.relations import MIN_GAP_S, ContactChange
 from simulator.world.roster import Roster
-from simulator.world.scale import Scale
 from simulator.world.statistics import day_start_s
 
 DAY_S = 86_400
@@ -325,7 +324,7 @@ class AcquisitionBook:
             welcome=True,
             add_way=THROUGH_LINK,
         )
-        if any(barred(event) for barred in self._corp.bars) or not self._corp.of(Scale).may_add(customer_id, due_s):
+        if any(barred(event) for barred in self._corp.bars):
             return
         if not self._corp.relations.can(event):
             pair = self._corp.relations.get(staff_id, customer_id)

@@ -119,6 +119,14 @@ async def test_a_visit_becomes_a_customer_with_the_channel(org):
     assert (customers["customer_list"], customers["next_cursor"]) == ([row], "")
 
 
+@pytest.mark.parametrize("channel", ["<b>1</b>", "a]]>b", "a&b;c", "中文 ✓"])
+async def test_any_channel_survives_the_callback(org, channel):
+    """2.4: whatever text a channel is, its callback stays well-formed and carries it."""
+    link = await create(org)
+    await come(org, link, "wmC1", channel=channel)
+    assert [e["State"] for e in org.told] == [channel] * 3
+
+
 async def test_a_channel_is_cut_to_64_bytes(org):
     """3.13: customer_channel beyond 64 bytes is truncated, never inside a character."""
     link = await create(org)
