@@ -11,6 +11,7 @@ import base64
 import re
 from typing import Any
 
+from simulator.callbacks import wants_json
 from simulator.pay import signing
 from simulator.pay.files import PATH
 from simulator.pay.times import DAY_S, day_start, parse_day, parse_rfc3339, rfc3339
@@ -71,6 +72,7 @@ def create_order(call: Call) -> Answer:
             appid=appid,
             agent_id=call.app.agent_id,
             aes_key=base64.b64decode(call.app.callback_aes_key + "=") if call.app.callback_aes_key else b"",
+            as_json=wants_json(call.app.callback_url),
             out_trade_no=number,
             description=description,
             amount_fen=amount_fen,

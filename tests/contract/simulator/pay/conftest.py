@@ -1,6 +1,7 @@
 """WeChat Pay beside the small platform: a merchant, a receiver of notices, and the independent library as a client."""
 
 import asyncio
+import functools
 import json
 import time
 from dataclasses import dataclass, field
@@ -20,6 +21,9 @@ START_S = 1_760_000_000
 CORP_ID = "wwtest0000000001"
 APPID = "wx0000000000000001"
 NOTIFY_URL = "http://receiver/pay"
+
+
+loaded = functools.cache(signing.private_key)
 
 
 @dataclass
@@ -81,7 +85,7 @@ class Pay:
 
     def sign(self, method: str, url: str, body: bytes, **changed: str) -> dict[str, str]:
         timestamp, nonce = changed.get("timestamp", str(int(time.time()))), "n" * 32
-        key = signing.private_key(self.credentials.private_key)
+        key = loaded(self.credentials.private_key)
         signature = changed.get("signature") or signing.sign(key, signing.lines(method, url, timestamp, nonce, body))
         mchid = changed.get("mchid", self.credentials.mchid)
         serial = changed.get("serial", self.credentials.serial_no)

@@ -273,6 +273,22 @@ async def test_a_days_bill_is_a_file_behind_an_address(pay):
         assert await code(pay, "get_bill", {**body, **wrong}) == 40035
 
 
+@pytest.mark.parametrize("platform_rules", [UNPAID], indirect=True)
+@pytest.mark.covers("event:miniapppay/TRANSACTION.SUCCESS")
+async def test_an_app_that_takes_json_is_told_as_json(pay):
+    """2.6: 对外收款 apps may ask for JSON (callback_format=json): the notice has the same names."""
+    await call(pay, "create_order", asked(pay))
+    orders, told = pay.corp.of(MiniOrders), []
+    order = orders.order(MCH_ID, "T00001")
+    order.as_json = True
+    pay.corp._send = told.append
+    orders.pay(order, pay.now_s)
+    notice = json.loads(told[0].content)
+    assert (notice["notify_type"], notice["event_type"]) == ("NORMALPAY", "TRANSACTION.SUCCESS")
+    assert set(notice["resource"]) == {"algorithm", "ciphertext", "associated_data", "nonce"}
+    assert (told[0].event, told[0].only_agent) == ("miniapppay", "1000002")
+
+
 async def image(pay, content=b"\xff\xd8\xff\xe0" + b"x" * 100):
     body = (
         b'--b\r\nContent-Disposition: form-data; name="media"; filename="a.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
