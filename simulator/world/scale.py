@@ -18,7 +18,7 @@ from simulator.world.relations import ContactChange, Relations
 
 _PAGE = 10_000
 _YEAR_S = 365 * 86_400
-_CAN_MOVE = frozenset({"add", "delete_by_customer", "delete_by_staff", "delete_by_transfer"})
+_CAN_END = frozenset({"delete_by_customer", "delete_by_staff", "delete_by_transfer"})
 
 
 class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,9 +91,9 @@ class Scale:
         self._base: int | None = None
         self._moved = 0
         self._served: dict[str, bool] = {}
-        """Customers who are not what they were at the opening → whether they are served now."""
+        """Customers whom anything has happened to since the opening → whether they are friends of somebody."""
         for customer_id in {customer_id for _, customer_id in corp.relations.changed}:
-            self._look(customer_id)
+            self._count(customer_id, self._is_friend(customer_id))
         corp.happened.append(self._changed)
         corp.bars.append(self._bars)
         # No group invitations either (fact sheet 5.1).
@@ -136,7 +136,7 @@ class Scale:
 
     def may_add(self, customer_id: str, now_s: int) -> bool:
         """Whether this customer can become a friend: there is room, or they count already and no more than paid for."""
-        return not (self.over(now_s) if self.is_served(customer_id) else self.full(now_s))
+        return not self.full(now_s) or (self.is_served(customer_id) and not self.over(now_s))
 
     def _short(self, now_s: int, more: int) -> bool:
         if now_s < self.rules.enforced_from_s:
@@ -162,19 +162,19 @@ class Scale:
         return event.change in ("add", "add_half") and not self.may_add(event.customer_id, event.time_s)
 
     def _changed(self, event: ContactChange) -> None:
-        if event.change in _CAN_MOVE:
-            self._look(event.customer_id)
+        if event.change == "add":
+            self._count(event.customer_id, True)
+        elif event.change in _CAN_END:
+            self._count(event.customer_id, self._is_friend(event.customer_id))
 
-    def _look(self, customer_id: str) -> None:
-        """Counts one customer anew."""
-        opening = self._relations.opening
-        at_opening = opening is not None and bool(opening.followers_of(customer_id))
-        before, now = self._served.get(customer_id, at_opening), self._is_friend(customer_id)
+    def _count(self, customer_id: str, now: bool) -> None:
+        """Counts one customer anew, who is a friend of somebody ``now`` or not."""
+        before = self._served.get(customer_id)
+        if before is None:
+            opening = self._relations.opening
+            before = opening is not None and bool(opening.followers_of(customer_id))
         self._moved += now - before
-        if now != at_opening:
-            self._served[customer_id] = now
-        else:
-            self._served.pop(customer_id, None)
+        self._served[customer_id] = now
 
     def _is_friend(self, customer_id: str) -> bool:
         followers = self._relations.followers_of(customer_id)
