@@ -6,7 +6,7 @@ app changes only what it made. What people change in the console is called back 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -79,8 +79,6 @@ class TagBook:
         """Those that exist, by id, in order of their making."""
         self.tags: dict[str, Tag] = {}
         """Those that exist, by id."""
-        self.deleted: list[Callable[[Tag], None]] = []
-        """Told of every tag that goes."""
         self._corp = corp
         self._gone_groups: dict[str, TagGroup] = {}
         self._gone_tags: dict[str, Tag] = {}
@@ -115,8 +113,8 @@ class TagBook:
     ) -> tuple[TagGroup, list[Tag]]:
         """New tags (name, order) in ``group``, or in the group of this name, which is made when there is none.
 
-        Names given twice make one tag. Raises ApiError 40071 for a name the group has, 40072 for an empty or too long
-        one, 40126 for too many tags; nothing is made then.
+        ``order`` is the group's, taken from who made it only. Names given twice make one tag. Raises ApiError 40071 for
+        a name the group has, 40072 for an empty or too long one, 40126 for too many tags; nothing is made then.
         """
         wanted = dict(reversed(names))  # of those that say a name twice the first counts
         wanted = {name: wanted[name] for name, _ in names}
@@ -137,7 +135,7 @@ class TagBook:
         if group is None:
             group = TagGroup(self._id(strategy_id), group_name, order or 0, now_s, app, strategy_id)
             self.groups[group.id] = group
-        elif order is not None:
+        elif order is not None and group.app == app:
             group.order = order
         made = [Tag(self._id(strategy_id), name, at, now_s, app, group) for name, at in wanted.items()]
         for tag in made:
@@ -242,8 +240,6 @@ class TagBook:
         del tag.group.tags[tag.id]
         self._gone_tags[tag.id] = tag.group.gone[tag.id] = tag
         self._count[tag.group.strategy_id] -= 1
-        for told in self.deleted:
-            told(tag)
 
     def _drop_group(self, group: TagGroup) -> TagGroup:
         group.deleted = True

@@ -56,7 +56,6 @@ class Way:
     """One contact way. Times are epoch seconds, lives in seconds."""
 
     config_id: str
-    app: str
     created_s: int
     type: int
     scene: int

@@ -33,7 +33,7 @@ def add_contact_way(call: Call) -> Answer:
     temporary = fields.flag(body, "is_temp")
     if temporary and not rules.temporary:
         raise ApiError(48002)
-    draft = Way("", call.app.agent_id, call.now_s, kind, scene, temporary=temporary)
+    draft = Way("", call.now_s, kind, scene, temporary=temporary)
     if temporary:
         draft.expires_in, draft.chat_expires_in = rules.expires_s, rules.chat_expires_s
     draft.exclusive = fields.flag(body, "is_exclusive")

@@ -149,8 +149,9 @@ async def test_names_are_unique_in_the_group_and_group_names_in_the_corp(crm):
 async def test_an_app_changes_only_what_it_made(crm):
     """3.3: tags of the console or of another app can be used, but neither edited nor deleted."""
     other = foreign(crm, "门店", "一店")
-    own = await add(crm, "门店", "二店")
+    own = await add(crm, "门店", "二店", order=9)
     assert own["门店"] == other["门店"]
+    assert crm.tags.groups[own["门店"]].order == 0
     edit, delete = "externalcontact/edit_corp_tag", "externalcontact/del_corp_tag"
     assert await crm.code(edit, id=other["一店"], name="q") == 92000
     assert await crm.code(edit, id=other["门店"], name="q") == 92000
