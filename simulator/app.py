@@ -1,4 +1,4 @@
-"""The HTTP side: ``/cgi-bin/…`` is the platform, ``/_sim/…`` controls and observes it. Never a 500 for bad input."""
+"""The HTTP side: ``/cgi-bin/…`` is the platform, ``/v3/…`` WeChat Pay, ``/_sim/…`` controls and observes both."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ from simulator.platform.gateway import PREFIX, Receive, Scope, Send
 __all__ = ["Control", "build_app"]
 
 
-def build_app(control: Control) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
-    """The ASGI application."""
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+def build_app(control: Control, pay: Application | None = None) -> Application:
+    """The ASGI application. ``pay``: who answers WeChat Pay's paths, where there are merchants."""
     console = Starlette(routes=control.routes())
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith(PREFIX):
             # A framework's routing and request objects would cost more than the answer.
             await control.gateway(scope, receive, send)
+        elif pay is not None and scope["type"] == "http" and scope["path"].startswith("/v3/"):
+            await pay(scope, receive, send)
         else:
             await console(scope, receive, send)  # type: ignore[arg-type]
 

@@ -49,11 +49,12 @@ _PAGE_ROWS = 1_000
 _MOST_ROWS = 10_000
 _CATCH_UP_S = 60.0
 """How long a jump of the clock may keep its caller waiting for the world to follow."""
+_TICK_S = 0.02
 _FILE_READ_MS = 110
 """Our own reader looks at the clock file as often as everybody's: each 100 ms."""
 _LINES_AT_ONCE = 5_000
 
-_OTHERS = frozenset({"kafka_bootstrap", "state_dir", "instance"})
+_OTHERS = {"kafka_bootstrap", "state_dir", "instance"}
 """Settings every service has and the simulator makes no use of."""
 
 Answerer = Callable[[Request], Awaitable[Response]]
@@ -98,12 +99,22 @@ class Control:
         self.playing: asyncio.Task[None] | None = None
         self.begun = asyncio.Event()
         self._moving = asyncio.Lock()
+        self._final = b""
 
     def begin(self) -> None:
         """Raises NotIdle or CannotPlay."""
         self.simulation.begin()
-        self.playing = asyncio.create_task(self.simulation.play())
+        self.playing = asyncio.create_task(self._play())
         self.begun.set()
+
+    async def _play(self) -> None:
+        """The scenario, and then a world that lives on: what calls have begun is to end some time. The truth of the
+        scenario stays what it was."""
+        await self.simulation.play()
+        self._final = msgspec.json.encode(self.simulation.truth())
+        while True:
+            done = self.simulation.advance(self.simulation.now_ms // 1000)
+            await asyncio.sleep(_TICK_S if done else 0)
 
     # ------------------------------------------------------------------ the scenario and what is true
 
@@ -150,7 +161,7 @@ class Control:
     async def truth(self, request: Request) -> Response:
         """404 until the scenario has begun; then what has happened so far, final when it is done."""
         self._begun()
-        return _json(self.simulation.truth())
+        return Response(self._final, media_type="application/json") if self._final else _json(self.simulation.truth())
 
     async def truth_part(self, request: Request) -> Response:
         """One part of the truth, page by page; ``customer`` and ``staff`` select rows."""

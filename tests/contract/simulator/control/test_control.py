@@ -1,5 +1,6 @@
 """``/_sim/…``: what a tester can see and do; never on the platform's paths, never a 500, nobody named."""
 
+import asyncio
 import json
 import random
 
@@ -402,3 +403,24 @@ async def test_the_control_side_is_not_among_the_platforms_paths(sim):
     assert (await sim.client.get("/_sim/clock/")).status_code in (307, 404)
     assert (await sim.client.put("/_sim/clock")).status_code == 405
     assert not [path for path in ENDPOINTS if path.startswith("_")]
+
+
+@pytest.mark.covers("fact:6.21")
+async def test_after_the_scenario_the_world_lives_on_and_its_truth_stays(sim):
+    """6.21: what calls have begun ends in its time, long after the story; the story's truth is final."""
+    await sim.step(90_000)
+    async with asyncio.timeout(10):
+        while (await sim.ask("status"))["state"] != "done":
+            await sim.step(60)
+            await asyncio.sleep(0.05)
+    final = (await sim.client.get("/_sim/truth")).content
+    seen = []
+    sim.world.schedule.at(sim.simulation.now_ms // 1000 + 50, seen.append)
+    sim.happen(staff="s3", at_s=200_000)
+    await sim.tell("clock", {"rate": 100})
+    sim.wall.ms += 1_000
+    async with asyncio.timeout(5):
+        while not seen:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert (await sim.client.get("/_sim/truth")).content == final
+    assert (await sim.ask("truth/standing", staff="s3"))["rows"]
