@@ -276,12 +276,9 @@ class Ledger:
         if (transaction.mchid, out_refund_no) in self._refunds:
             raise ValueError(f"refund {out_refund_no} of {transaction.mchid} exists already")
         back = sum(refund.payer_fen for refund in transaction.refunds if refund.status != "CLOSED")
-        # The coupon's part goes back in proportion; the last refund takes what rounding has left.
-        payer_fen = (
-            transaction.payer_fen - back
-            if amount_fen == left
-            else min(amount_fen * transaction.payer_fen // transaction.amount_fen, transaction.payer_fen - back)
-        )
+        # A coupon's part goes back in proportion, over all refunds together, so that roundings do not pile up.
+        due = (transaction.gone_fen + amount_fen) * transaction.payer_fen // transaction.amount_fen
+        payer_fen = min(due - back, amount_fen)
         refund = Refund(
             refund_id=self._id("50300", transaction.mchid, time_s),
             out_refund_no=out_refund_no,

@@ -9,8 +9,8 @@ from __future__ import annotations
 import bisect
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from simulator.pay.times import DAY_S, day_start, day_text
 from simulator.world.bills import COLLECTION, Bill, BillBook, ExternalPayRules
@@ -125,8 +125,21 @@ class Projects:
         return self._by_id.get(payment_id)
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
+class _Move(NamedTuple):
+    """A movement before the balance is known. Begins with what orders the day."""
+
+    time_s: int
+    request_no: str
+    kind: int
+    mch_id: str
+    amount_fen: int
+    """Of a withdrawal: how many of 10,000 parts of the balance."""
+    out_trade_no: str = ""
+    operator: str = ""
+    remark: str = ""
+
+
+class Flow(NamedTuple):
     """One movement of funds."""
 
     time_s: int
@@ -230,68 +243,49 @@ class FundFlows:
         moves += [fee for mch_id in merchants if (fee := self._fee(day, mch_id, moves)) is not None]
         moves += [out for mch_id in merchants if (out := self._withdrawal(day, mch_id)) is not None]
         rows = []
-        for move in sorted(moves, key=lambda move: move.position):
+        for move in sorted(moves):
             balance = balances.get(move.mch_id, self._rules.opening_balance_fen)
             amount = move.amount_fen
             if move.kind == WITHDRAWAL_FLOW:
-                # Until here it says how many of 10,000 parts of the balance go.
                 amount = max(0, balance) * amount // _PARTS
                 if not amount:
                     continue
             balance += amount if move.kind == COLLECTION_FLOW else -amount
             balances[move.mch_id] = balance
-            rows.append(replace(move, amount_fen=amount, balance_fen=balance))
+            readable_s = self._readable(move.time_s, move.request_no)
+            rows.append(Flow(*move[:4], amount, balance, readable_s, *move[5:]))
         return rows
 
-    def _of_bill(self, bill: Bill) -> Flow:
+    def _of_bill(self, bill: Bill) -> _Move:
         collection = bill.bill_type == COLLECTION
-        return Flow(
+        return _Move(
             bill.time_s,
             ("C" if collection else "R") + bill.transaction_id,
             COLLECTION_FLOW if collection else REFUND_FLOW,
             bill.mch_id or self._rules.mch_id,
             bill.amount_fen,
-            0,
-            self._readable(bill.time_s, bill.transaction_id),
             bill.out_trade_no,
             bill.staff_id,
         )
 
-    def _fee(self, day: int, mch_id: str, moves: Sequence[Flow]) -> Flow | None:
+    def _fee(self, day: int, mch_id: str, moves: Sequence[_Move]) -> _Move | None:
         signs = {COLLECTION_FLOW: 1, REFUND_FLOW: -1}
         base = sum(move.amount_fen * signs[move.kind] for move in moves if move.mch_id == mch_id and move.kind in signs)
         amount = round(base * self._rules.fee_share)
         if amount <= 0:
             return None
-        time_s = day + DAY_S - 1
-        return Flow(
-            time_s,
-            f"F{day_text(day)}{mch_id}",
-            FEE_FLOW,
-            mch_id,
-            amount,
-            0,
-            self._readable(time_s, mch_id),
-            remark="交易手续费",
-        )
+        number = f"F{day_text(day)}{mch_id}"
+        return _Move(day + DAY_S - 1, number, FEE_FLOW, mch_id, amount, remark="交易手续费")
 
-    def _withdrawal(self, day: int, mch_id: str) -> Flow | None:
+    def _withdrawal(self, day: int, mch_id: str) -> _Move | None:
         chance = self._corp.random("withdrawal", mch_id, day)
         if chance.random() >= self._rules.withdrawal_chance:
             return None
         parts = round(chance.uniform(self._rules.withdrawal_least_share, self._rules.withdrawal_most_share) * _PARTS)
         time_s = day + chance.randint(9 * 3_600, 18 * 3_600)
-        return Flow(
-            time_s,
-            f"W{day_text(day)}{mch_id}",
-            WITHDRAWAL_FLOW,
-            mch_id,
-            parts,
-            0,
-            self._readable(time_s, mch_id),
-            operator=next(iter(self._corp.people.staff), ""),
-            remark="提现",
-        )
+        operator = next(iter(self._corp.people.staff), "")
+        number = f"W{day_text(day)}{mch_id}"
+        return _Move(time_s, number, WITHDRAWAL_FLOW, mch_id, parts, operator=operator, remark="提现")
 
     def _readable(self, time_s: int, number: str) -> int:
         """Some time between the movement and the hour at which its day is complete, by the seed."""
