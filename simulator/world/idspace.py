@@ -26,7 +26,9 @@ _WORD = (1 << _WORD_BITS) - 1
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
 _PAIR_OF = {pair: number for number, pair in enumerate(_PAIRS)}
 _PAIR_CODES = np.frombuffer("".join(_PAIRS).encode(), dtype="<u2")
+_SHIFTS = (48, 36, 24, 12, 0)
 _ROUNDS = 4
+_RECENT = 1 << 16
 
 
 def stirred(x: W) -> W:
@@ -82,6 +84,8 @@ class IdSpace:
         self.length = len(prefix) + _WORD_CHARS * words
         self._permutation = Permutation(key, _WORD_BITS // 2)
         self._checks = [stirred(key ^ number) for number in range(1, words)]
+        self._recent: dict[str, int] = {}
+        """Ids seen lately → their indexes: what happens to a customer asks for them many times in a row."""
 
     def order(self, indexes: Array) -> Array:
         """What to sort indexes by so that their ids are sorted."""
@@ -90,7 +94,12 @@ class IdSpace:
     def id(self, index: int) -> str:
         """The id of one index."""
         first = self._permutation.forth(index)
-        return self.prefix + _spelt(first) + "".join(_spelt(stirred(first ^ check) & _WORD) for check in self._checks)
+        words = [first, *(stirred(first ^ check) & _WORD for check in self._checks)]
+        text = self.prefix + "".join([_PAIRS[word >> shift & 0xFFF] for word in words for shift in _SHIFTS])
+        if len(self._recent) >= _RECENT:
+            self._recent.clear()
+        self._recent[text] = index
+        return text
 
     def ids(self, indexes: Array) -> list[str]:
         """The ids of many."""
@@ -105,6 +114,9 @@ class IdSpace:
 
     def index(self, text: str) -> int | None:
         """The index behind an id; None for what never was one."""
+        seen = self._recent.get(text)
+        if seen is not None:
+            return seen
         if len(text) != self.length or not text.startswith(self.prefix):
             return None
         start = len(self.prefix)
@@ -116,10 +128,6 @@ class IdSpace:
             first = first << 12 | pair
         index = self._permutation.back(first)
         return index if self.id(index) == text else None
-
-
-def _spelt(word: int) -> str:
-    return "".join(_PAIRS[word >> shift & 0xFFF] for shift in (48, 36, 24, 12, 0))
 
 
 class NumberSpace:
