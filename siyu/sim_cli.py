@@ -203,13 +203,17 @@ def record(
     from simulator.apps import apps_of
     from simulator.clock import ClockSetting
     from simulator.recording import record as make
+    from simulator.scenario.file import load_scenario
     from simulator.server import planner
     from siyu.ops.corps import load_corps
+    from siyu.ops.logging import configure_logging
 
     file = _corps_file(corps)
+    configure_logging("simulator", "warning")
     with _refusals():
         settings = _settings(scenario=scenario, scale=scale, seed=seed, corps=file, callback_base=callback_base)
-        known = load_corps(file)
+        told = load_scenario(settings.scenario)
+        settings, known = told.settings(settings), load_corps(file)
         plan, _ = planner(settings, tuple(known))
         start_ms = ClockSetting.read("real", start).start_ms
         start_s = start_ms // 1000 if start_ms else int(dt.datetime.now(dt.UTC).timestamp())
@@ -217,7 +221,7 @@ def record(
             out,
             settings=settings,
             plan=plan,
-            apps=apps_of(known.values(), callback_base),
+            apps=told.with_rules(apps_of(known.values(), callback_base)),
             start_s=start_s,
             seconds=seconds,
             at_most=at_most,
