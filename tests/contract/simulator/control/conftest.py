@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from simulator.app import Control, build_app
-from simulator.apps import apps_of
+from simulator.apps import App, apps_of
 from simulator.clock import ClockSetting, WorldClock
 from simulator.delivery import Deliverer, DeliveryPolicy
 from simulator.metrics import SimulatorMetrics
@@ -66,8 +66,8 @@ class Rig:
     async def step(self, seconds: float) -> None:
         assert (await self.tell("clock", {"advance_s": seconds}))["caught_up"]
 
-    async def token(self) -> str:
-        query = {"corpid": self.corp.corp_id, "corpsecret": self.corp.secret}
+    async def token(self, secret: str = "") -> str:
+        query = {"corpid": self.corp.corp_id, "corpsecret": secret or self.corp.secret}
         return (await self.client.get("/cgi-bin/gettoken", params=query)).json()["access_token"]
 
     async def call(self, path: str, body: Any = None, *, token: str = "", **query: Any) -> int:
@@ -122,15 +122,25 @@ def sim_settings(request: pytest.FixtureRequest) -> SimulatorSettings:
 
 
 @pytest.fixture
-async def idle_sim(sim_settings: SimulatorSettings) -> AsyncIterator[Rig]:
-    """A simulator whose scenario has not begun and whose clock stands still."""
-    corp = Corp(
+def corp() -> Corp:
+    return Corp(
         corp_id=CORP_ID,
         agent_id="1000002",
         secret=secrets.token_hex(16),
         callback_token="QDG6eK",
         callback_aes_key="jWmYm7qr5nMoAUwZRjGtBxmz3KA1tkAj3ykkR6q2B2C",
     )
+
+
+@pytest.fixture
+def apps(corp: Corp) -> tuple[App, ...]:
+    """The apps of the corp; a test module may have more of them."""
+    return apps_of([corp], "http://receiver")
+
+
+@pytest.fixture
+async def idle_sim(sim_settings: SimulatorSettings, corp: Corp, apps: tuple[App, ...]) -> AsyncIterator[Rig]:
+    """A simulator whose scenario has not begun and whose clock stands still."""
     accepted: list[httpx2.Request] = []
 
     class Receiver:
@@ -143,7 +153,7 @@ async def idle_sim(sim_settings: SimulatorSettings) -> AsyncIterator[Rig]:
 
     wall = Wall()
     clock = WorldClock(ClockSetting(rate=0.0), wall=wall)
-    metrics, apps = SimulatorMetrics(), apps_of([corp], "http://receiver")
+    metrics = SimulatorMetrics()
     deliverer = Deliverer(
         apps=apps,
         policy=DeliveryPolicy(shuffle_s=0, duplicate_share=0),
