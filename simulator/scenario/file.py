@@ -68,6 +68,12 @@ class Story(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """Of customers into a group, by its code,"""
     group_quits: Rate = 0.1
     """and out of it: each group, a day."""
+    code_scans: Rate = 3.0
+    """Of each contact way that was made through the API,"""
+    link_visits: Rate = 5.0
+    """of each acquisition link,"""
+    join_way_scans: Rate = 3.0
+    """and of each join way of groups: a day."""
     complaints_per_million: Rate = 5.0
     """Of the friends, a day, whatever anybody does."""
     leavers_per_1000: Rate = 0.5

@@ -10,7 +10,7 @@ of it may.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -23,6 +23,8 @@ from simulator.scenario.diary import HALF_TO_CONFIRMED_S
 from simulator.scenario.file import Burst, Scenario
 from simulator.scenario.reactions import Reactions
 from simulator.scenario.shopping import DAY_S, Cycles, Sale, Shop
+from simulator.scenario.stretches import CHANCES, Column, Drawn, Numbers, Stretch, Verb, in_order
+from simulator.world.acquisition import AcquisitionBook
 from simulator.world.corp import Complaint, CorpWorld, Said
 from simulator.world.groups import Groups
 from simulator.world.idspace import generator
@@ -32,18 +34,17 @@ from simulator.world.relations import MIN_GAP_S, Change, ContactChange
 from simulator.world.roster import Roster
 from simulator.world.schedule import Action
 from simulator.world.tags import CONSOLE, TagBook
+from simulator.world.ways import Ways
 from siyu.events.business_time import business_day_start_ms
 
 _MOST_STAFF = 99_999
 """Ids of staff have five digits, so that they sort as they are numbered."""
 _LEAST_STRETCH_S = 10
-_CHANCES = 4
-"""Numbers between 0 and 1 that come with everything that is drawn."""
+_WAYS = 1 << 16
+"""More than any channel has codes: kind and number of a way make one number."""
 _LONG_AGO_S = 200 * DAY_S
-
-Numbers = npt.NDArray[np.int64]
-Verb = Callable[[int, int, int, list[float], int], None]
-"""Does one thing: three numbers whose meaning is the verb's, its chances, and the second."""
+_MOST_CODES = 10_000
+"""Of the codes that were made through the API so many are followed, the oldest."""
 
 
 def planner_of(
@@ -115,6 +116,7 @@ class Life:
         self._first_outsider = population.customers
         self._next_newcomer = self._first_newcomer = population.customers + population.group_only
         self._greeted_newcomer = self._first_newcomer
+        self._last_newcomer = self._columns.size
         self._shop_hours = self._story.hours == "shop" and self._story.pace == 1.0
         midnight_s = business_day_start_ms(start_s * 1000) // 1000
         self._day_zero_s = midnight_s if self._shop_hours else start_s
@@ -138,20 +140,8 @@ class Life:
         self._reactions = Reactions(
             corp, scenario.effects, story_s=self._clock_s, reply=self._talk, buy=self._buy_because
         )
-        self._verbs: tuple[Verb, ...] = (
-            self._add,
-            self._delete,
-            self._edit,
-            self._chat,
-            self._complain,
-            self._leave,
-            self._buy,
-            self._buy_as_stranger,
-            self._join_group,
-            self._quit_group,
-            self._buy_in_burst,
-        )
         corp.happened.append(self._happened)
+        corp.people.id_of_unionid = partial(id_of_unionid, world.identities, self._has_met)
 
     def begin(self, corp: int, corps: int) -> None:
         """Opens groups and tags, and plans the first stretch of corp number ``corp`` of so many.
@@ -202,111 +192,90 @@ class Life:
             to_s = min(to_s, self._end_s)
         if to_s <= from_s:
             return
-        self._corp.schedule.feed(self._steps(from_s, to_s))
+        shops, pace = self._shop_hours, self._story.pace
+        days = 1.0 if shops else (to_s - from_s) * pace / DAY_S
+        stretch = Stretch(self._corp.seed, self._corp.corp_id, self._start_s, from_s, to_s, days, shops)
+        self._corp.schedule.feed(in_order([*self._wishes(stretch), *self._purchases(stretch)]))
+        self._corp.schedule.feed(iter(self._visits(stretch)))
         if to_s != self._end_s:
             self._corp.schedule.at(to_s, self._stretch)
 
-    def _steps(self, from_s: int, to_s: int) -> Iterator[tuple[int, Action]]:
-        """Everything that people mean to do from ``from_s`` on, before ``to_s``."""
-        chance = generator(self._corp.seed, self._corp.corp_id, "stretch", from_s - self._start_s)
-        drawn = [*self._drawn(chance, from_s, to_s), *self._purchases(chance, from_s, to_s)]
-        yield from self._told(chance, drawn)
+    def _wishes(self, stretch: Stretch) -> list[tuple[Verb, Drawn]]:
+        """What people mean to do."""
+        story, columns, draw = self._story, self._columns, stretch.draw
+        staff, groups = len(columns.staff_ids), len(self._corp.of(Groups).all)
+        old, new = len(columns.customers), len(self._gained)
+        ways = self._channels
 
-    def _told(self, chance: np.random.Generator, drawn: list[_Drawn]) -> Iterator[tuple[int, Action]]:
-        times = np.concatenate([part.times for part in drawn])
-        order = np.argsort(times, kind="stable")
-        numbers = np.concatenate([part.numbers for part in drawn])[order].tolist()
-        verbs = np.concatenate([np.full(len(part.times), part.verb) for part in drawn])[order].tolist()
-        chances = chance.random((len(order), _CHANCES)).tolist()
-        for time_s, verb, (x, y, z), chances_of in zip(times[order].tolist(), verbs, numbers, chances, strict=True):
-            yield time_s, partial(self._verbs[verb], x, y, z, chances_of)
-
-    def _times(self, chance: np.random.Generator, count: int, from_s: int, to_s: int) -> Numbers:
-        """So many seconds of the stretch; at shop hours, of its day, and those before ``from_s`` are for nobody."""
-        if not self._shop_hours:
-            return from_s + (chance.random(count) * (to_s - from_s)).astype(np.int64)
-        opened_s = (9.0 + 13.0 * chance.beta(2.0, 1.6, count)) * 3600
-        day_s = business_day_start_ms(from_s * 1000) // 1000
-        return day_s + opened_s.astype(np.int64)
-
-    def _drawn(self, chance: np.random.Generator, from_s: int, to_s: int) -> list[_Drawn]:
-        story, columns = self._story, self._columns
-        days = 1.0 if self._shop_hours else (to_s - from_s) * story.pace / DAY_S
-        staff, pairs = len(columns.staff_ids), len(columns.customers) + len(self._gained)
-        groups = len(self._corp.of(Groups).all)
-        drawn = []
-
-        def draw(verb: Verb, a_day: float, *columns_of: Callable[[int], Numbers]) -> None:
-            count = int(chance.poisson(a_day * days))
-            times = self._times(chance, count, from_s, to_s)
-            numbers = np.zeros((count, 3), np.int64)
-            for place, column in enumerate(columns_of):
-                numbers[:, place] = column(count)
-            part = _Drawn(self._verbs.index(verb), times, numbers)
-            inside = (times >= from_s) & (times < to_s)
-            drawn.append(part if inside.all() else part.only(inside))
-
-        def anybody(count: int) -> Numbers:
+        def anybody(chance: np.random.Generator, count: int) -> Numbers:
             return self._popular(chance.random(count))
 
-        def pair(count: int) -> Numbers:
-            return np.asarray(chance.random(count) * pairs, np.int64)
+        def way(chance: np.random.Generator, count: int) -> Numbers:
+            chosen = ways.pick(chance, count)
+            return chosen.kinds.astype(np.int64) * _WAYS + chosen.numbers
 
-        def member(count: int) -> Numbers:
-            return chance.integers(0, staff, count)
-
-        def group(count: int) -> Numbers:
-            return chance.integers(0, groups, count)
-
-        picked: list[Numbers] = []
-
-        def way(count: int) -> Numbers:
-            chosen = self._channels.pick(chance, count)
-            picked.append(chosen.numbers.astype(np.int64))
-            return chosen.kinds.astype(np.int64)
-
-        draw(self._add, story.adds_per_staff * staff, anybody, way, lambda _: picked.pop())
-        if pairs:
-            draw(self._delete, story.deleted_by_customer_per_1000 / 1000 * pairs, pair)
-            draw(
-                self._delete,
-                story.deleted_by_staff_per_1000 / 1000 * pairs,
-                pair,
-                lambda count: np.ones(count, np.int64),
-            )
-            draw(self._edit, story.edits_per_staff * staff, pair)
-            draw(self._chat, story.chats_per_staff * staff, pair)
-            draw(self._complain, story.complaints_per_million / 1e6 * pairs, pair)
-        draw(self._leave, story.leavers_per_1000 / 1000 * staff, member)
+        wishes: list[tuple[Verb, Drawn]] = [
+            (self._add, draw("add", story.adds_per_staff * staff, anybody, way)),
+            (self._leave, draw("leave", story.leavers_per_1000 / 1000 * staff, _below(staff))),
+        ]
+        # Friends of the opening and those won since are drawn apart, so that the new ones, whom a system under test
+        # may have helped to win, move nothing of the others.
+        for age, first, count in (("old", 0, old), ("new", old, new)):
+            if count:
+                pair, part = _below(count, first), count / (old + new)
+                wishes += [
+                    (self._delete, draw(f"left by {age}", story.deleted_by_customer_per_1000 / 1000 * count, pair)),
+                    (self._delete, draw(f"drop {age}", story.deleted_by_staff_per_1000 / 1000 * count, pair, _ones)),
+                    (self._edit, draw(f"edit {age}", story.edits_per_staff * staff * part, pair)),
+                    (self._chat, draw(f"chat {age}", story.chats_per_staff * staff * part, pair)),
+                    (self._complain, draw(f"complain {age}", story.complaints_per_million / 1e6 * count, pair)),
+                ]
         if groups:
-            draw(self._join_group, story.group_joins * groups, group)
-            draw(self._quit_group, story.group_quits * groups, group)
-        return drawn
+            wishes += [
+                (self._join_group, draw("join", story.group_joins * groups, _below(groups))),
+                (self._quit_group, draw("quit", story.group_quits * groups, _below(groups))),
+            ]
+        return wishes
 
-    def _purchases(self, chance: np.random.Generator, from_s: int, to_s: int) -> list[_Drawn]:
+    def _purchases(self, stretch: Stretch) -> list[tuple[Verb, Drawn]]:
         """What cycles have fall due, and what strangers buy."""
-        if not self._scenario.shopping.items:
+        shopping = self._scenario.shopping
+        if not shopping.items:
             return []
         if self._next_newcomer > self._greeted_newcomer:
             self._cycles.welcome(self._greeted_newcomer, self._next_newcomer)
             self._greeted_newcomer = self._next_newcomer
         if self._shop_hours:
-            day = float(math.floor(self._days(from_s)))
+            day = float(math.floor(self._days(stretch.from_s)))
             due = self._cycles.due(day, day + 1.0)
-            times = self._times(chance, len(due.days), from_s, to_s)
+            times = stretch.times(stretch.chance("hours of purchases"), len(due.days))
         else:
-            due = self._cycles.due(self._days(from_s), self._days(to_s))
+            due = self._cycles.due(self._days(stretch.from_s), self._days(stretch.to_s))
             times = self._day_zero_s + np.floor(due.days * (DAY_S / self._story.pace)).astype(np.int64)
-        inside = (times >= from_s) & (times < to_s)
-        own = _Drawn(
-            self._verbs.index(self._buy), times, np.column_stack((due.customers, due.items, due.numbers))
-        ).only(inside)
-        strangers = int(chance.poisson(len(own.times) * self._scenario.shopping.stranger_share))
-        numbers = np.zeros((strangers, 3), np.int64)
-        numbers[:, 0] = np.arange(strangers)
-        numbers[:, 1] = chance.integers(0, len(self._scenario.shopping.items), strangers)
-        others = _Drawn(self._verbs.index(self._buy_as_stranger), self._times(chance, strangers, from_s, to_s), numbers)
-        return [own, others.only((others.times >= from_s) & (others.times < to_s))]
+        own = stretch.given("buy", times, np.column_stack((due.customers, due.items, due.numbers)))
+        strangers = shopping.stranger_share * len(own.times) / stretch.days
+        return [
+            (self._buy, own),
+            (self._buy_as_stranger, stretch.draw("strangers", strangers, _counted, _below(len(shopping.items)))),
+        ]
+
+    def _visits(self, stretch: Stretch) -> list[tuple[int, Action]]:
+        """Who comes by codes and links that were made through the API before this stretch."""
+        story, corp = self._story, self._corp
+        steps: list[tuple[int, Action]] = []
+        for kind, ids, a_day, comes in (
+            ("code", corp.of(Ways).listed(0, stretch.from_s, None, _MOST_CODES)[0], story.code_scans, self._scan_code),
+            ("link", list(corp.of(AcquisitionBook).links)[:_MOST_CODES], story.link_visits, self._visit_link),
+            ("join way", list(corp.of(Groups).ways)[:_MOST_CODES], story.join_way_scans, self._scan_join_way),
+        ):
+            drawn = stretch.draw(kind, a_day * len(ids), _below(len(ids)))
+            steps += [
+                (at_s, partial(comes, ids[which], chances[0]))
+                for at_s, (which, _, _), chances in zip(
+                    drawn.times.tolist(), drawn.numbers.tolist(), drawn.chances.tolist(), strict=True
+                )
+            ]
+        return sorted(steps, key=lambda step: step[0])
 
     # Who
 
@@ -342,11 +311,24 @@ class Life:
 
     def _newcomer(self) -> str | None:
         """Somebody who knows nobody yet; None when all have come."""
-        if self._next_newcomer >= self._columns.size:
+        if self._next_newcomer >= self._last_newcomer:
             return None
         self._next_newcomer += 1
-        self._corp.people.id_of_unionid = partial(id_of_unionid, self._world.identities, self._next_newcomer)
         return self._columns.ids.id(self._next_newcomer - 1)
+
+    def _visitor(self, pick: float) -> str | None:
+        """Who follows a code or link that a system under test has made: somebody new, as a rule. They are taken from
+        the other end, so that the story's own newcomers are the same whether there are such codes or not."""
+        customers = self._columns.population.customers
+        if pick < self._story.from_known_share and customers:
+            return self._columns.ids.id(int(pick / self._story.from_known_share * customers))
+        if self._last_newcomer <= self._next_newcomer:
+            return None
+        self._last_newcomer -= 1
+        return self._columns.ids.id(self._last_newcomer)
+
+    def _has_met(self, customer: int) -> bool:
+        return customer < self._next_newcomer or customer >= self._last_newcomer
 
     def _happened(self, event: ContactChange) -> None:
         pair = (event.staff_id, event.customer_id)
@@ -361,7 +343,7 @@ class Life:
     def _change(self, change: Change, staff_id: str, customer_id: str, time_s: int, **more: Any) -> bool:
         return self._corp.happen(ContactChange(time_s, self._corp.corp_id, staff_id, customer_id, change, **more))
 
-    def _add(self, staff: int, kind: int, number: int, chances: list[float], time_s: int) -> None:
+    def _add(self, staff: int, way: int, _: int, chances: list[float], time_s: int) -> None:
         story, population = self._story, self._columns.population
         staff_id = self._columns.staff_ids[staff]
         if not self._corp.people.staff[staff_id].may_reach(time_s):
@@ -379,6 +361,7 @@ class Life:
             customer_id = self._newcomer()
         if customer_id is None:
             return
+        kind, number = divmod(way, _WAYS)
         channel = self._ways.all[kind]
         told = {
             "state": self._ways.state(kind, number, self._columns.store_of(staff)),
@@ -493,6 +476,25 @@ class Life:
         index = self._columns.ids.index(customer_id)
         return self._shop.sell(time_s, customer_id, self._cycles.item_of(index or 0), f"touch|{cause}")
 
+    def _scan_code(self, config_id: str, who: float, time_s: int) -> None:
+        customer_id = self._visitor(who)
+        if customer_id is not None:
+            change = self._corp.of(Ways).scan(config_id, customer_id, time_s)
+            if change is not None:
+                self._corp.happen(change)
+
+    def _visit_link(self, link_id: str, who: float, time_s: int) -> None:
+        customer_id = self._visitor(who)
+        if customer_id is not None:
+            channel = self._channels.pick(generator(self._corp.seed, link_id, customer_id), 1)
+            state = self._channels.state(int(channel.kinds[0]), int(channel.numbers[0]), 0)
+            self._corp.of(AcquisitionBook).visit(link_id, customer_id, state, time_s)
+
+    def _scan_join_way(self, config_id: str, who: float, time_s: int) -> None:
+        customer_id = self._visitor(who)
+        if customer_id is not None:
+            self._corp.of(Groups).scan_way(config_id, customer_id, time_s)
+
     def _join_group(self, number: int, _: int, __: int, chances: list[float], time_s: int) -> None:
         groups = self._corp.of(Groups)
         group = groups.all[number]
@@ -538,10 +540,10 @@ class Life:
         if burst.kind in ("scans", "adds"):
             verb = self._scan if burst.kind == "scans" else self._add
             numbers[:, 0] = members
-            numbers[:, 1] = len(self._channels.all) + number
+            numbers[:, 1] = (len(self._channels.all) + number) * _WAYS
             if not burst.state:
                 chosen = self._channels.pick(chance, count)
-                numbers[:, 1], numbers[:, 2] = chosen.kinds, chosen.numbers
+                numbers[:, 1] = chosen.kinds.astype(np.int64) * _WAYS + chosen.numbers
         else:
             verb = {
                 "edits": self._edit,
@@ -555,20 +557,17 @@ class Life:
             if burst.kind == "purchases":
                 numbers[:, 2] = np.arange(count)
             times, numbers = times[having], numbers[having]
-        order = np.argsort(times, kind="stable")
-        chances = chance.random((len(times), _CHANCES)).tolist()
-        self._corp.schedule.feed(
-            (at_s, partial(verb, x, y, z, chances_of))
-            for at_s, (x, y, z), chances_of in zip(times[order].tolist(), numbers[order].tolist(), chances, strict=True)
-        )
+        drawn = Drawn(times, numbers, chance.random((len(times), CHANCES)))
+        self._corp.schedule.feed(in_order([(verb, drawn)]))
         again_s = time_s + burst.every_s
         if burst.every_s and (not self._end_s or again_s < self._end_s):
             self._corp.schedule.at(again_s, partial(self._burst, number, burst, count))
 
-    def _scan(self, staff: int, kind: int, number: int, chances: list[float], time_s: int) -> None:
+    def _scan(self, staff: int, way: int, _: int, chances: list[float], time_s: int) -> None:
         """One of those who scan a poster in one second: never by half, never without a code."""
         customer_id = self._newcomer()
         if customer_id is not None:
+            kind, number = divmod(way, _WAYS)
             state = self._ways.state(kind, number, self._columns.store_of(staff))
             staff_id = self._columns.staff_ids[staff]
             self._change("add", staff_id, customer_id, time_s, state=state, welcome=True, add_way=1)
@@ -608,13 +607,14 @@ class Life:
             )
 
 
-class _Drawn:
-    """Things of one kind that people mean to do: seconds, and three numbers each."""
+def _below(count: int, first: int = 0) -> Column:
+    """Whole numbers from ``first`` on, so many different ones."""
+    return lambda chance, size: first + (chance.random(size) * count).astype(np.int64)
 
-    def __init__(self, verb: int, times: Numbers, numbers: Numbers) -> None:
-        self.verb = verb
-        self.times = times
-        self.numbers = numbers
 
-    def only(self, which: npt.NDArray[np.bool_]) -> _Drawn:
-        return _Drawn(self.verb, self.times[which], self.numbers[which])
+def _ones(_: np.random.Generator, size: int) -> Numbers:
+    return np.ones(size, np.int64)
+
+
+def _counted(_: np.random.Generator, size: int) -> Numbers:
+    return np.arange(size)

@@ -11,6 +11,7 @@ import msgspec
 
 SECTIONS = {
     "acquisition": "simulator.world.acquisition:AcquisitionRules",
+    "archive": "simulator.platform.api.archive:ArchiveRules",
     "card_habits": "simulator.world.messages:CardHabits",
     "contact_ways": "simulator.world.ways:WayRules",
     "contacts": "simulator.platform.api.contacts:ContactRules",

@@ -8,7 +8,7 @@ midnight, so that they are made once per process, whenever the story begins. Tim
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -259,8 +259,12 @@ def _colleagues(
 def _before_s(chance: np.random.Generator, count: int, years: float) -> npt.NDArray[np.uint32]:
     """Within the opening hours of some day before the story's first."""
     days = 1 + ((1 - chance.random(count) ** 0.7) * years * 365).astype(np.uint32)
-    opened_s = (9.0 + 13.0 * chance.beta(2.0, 1.6, count)) * 3600
-    return (days * np.uint32(DAY_S) - opened_s.astype(np.uint32)).astype(np.uint32)
+    return (days * np.uint32(DAY_S) - hours_s(chance, count).astype(np.uint32)).astype(np.uint32)
+
+
+def hours_s(chance: np.random.Generator, count: int) -> npt.NDArray[np.float64]:
+    """So many seconds of a day in which shops are open, from 9 to 22 o'clock, most of them in the afternoon."""
+    return np.asarray((9.0 + 13.0 * chance.beta(2.0, 1.6, count)) * 3600)
 
 
 class Acquaintances:
@@ -361,15 +365,15 @@ def opened(seed: int, corp_id: str, columns: Columns, start_s: int) -> Opened:
         KnownIds(columns.ids, columns.size),
         departments,
         customer_of=identities.customer,
-        id_of_unionid=partial(id_of_unionid, identities, met),
+        id_of_unionid=partial(id_of_unionid, identities, range(met).__contains__),
     )
     return Opened(columns, Acquaintances(columns, start_s), people, identities)
 
 
-def id_of_unionid(identities: Identities, met: int, unionid: str) -> str | None:
-    """The customer with a unionid, if they are among the first ``met``, whom the corp has met."""
+def id_of_unionid(identities: Identities, met: Callable[[int], bool], unionid: str) -> str | None:
+    """The customer with a unionid, if the corp has ``met`` the person of that index."""
     index = identities.index_of_unionid(unionid)
-    return identities.ids.id(index) if index is not None and index < met else None
+    return identities.ids.id(index) if index is not None and met(index) else None
 
 
 _ROOT = 1

@@ -22,6 +22,7 @@ from simulator.world.notes import Notes
 from simulator.world.people import LEFT
 from simulator.world.relations import MIN_GAP_S, Relationship
 from simulator.world.tills import Tills
+from simulator.world.ways import Way, Ways
 
 START = 1_760_000_000
 HERE = str(Path(__file__).parent)
@@ -334,6 +335,21 @@ def test_a_live_room_brings_ten_times_as_many():
     during = sum(adds[slot] for slot in range(5, 10)) / 5
     assert during > 6 * before
     assert any(c.state == "live-room-1111" for c in played.changes)
+
+
+def test_people_come_by_the_codes_a_system_makes_and_the_rest_of_the_story_stays():
+    with_code, without = world("neptune", 0.01, corps=("ww1",)), world("neptune", 0.01, corps=("ww1",)).to_the_end()
+    corp = with_code.corps["ww1"]
+    corp.of(Ways).add(
+        lambda config_id: Way(config_id, START, type=1, scene=2, users=["s00001"], state="of-the-api"), START
+    )
+    with_code.to_the_end()
+    came = [c for c in corp.changes if c.state == "of-the-api"]
+    assert len(came) > 10
+    assert {c.staff_id for c in came} == {"s00001"}
+    others = {(c.time_s, c.pair) for c in corp.changes if c.change == "add" and c.state != "of-the-api"}
+    same = {(c.time_s, c.pair) for c in without.changes if c.change == "add"}
+    assert len(others & same) > 0.98 * len(same)
 
 
 REAL_PACE = """
