@@ -60,8 +60,8 @@ class SimulatorSettings(ServiceSettings):
 
     bill_lag_seconds: float = _sim("BILL_LAG_SECONDS", 3.0, "A bill row is readable up to this long after", ge=0)
     welcome_seconds: int = _sim("WELCOME_SECONDS", 20, "Life of a welcome code, business time", ge=1)
-    token_seconds: int = _sim("TOKEN_SECONDS", 7_200, "Life of an access token, wall time", ge=1)
-    cursor_seconds: int = _sim("CURSOR_SECONDS", 14_400, "Life of a paging cursor, wall time", ge=1)
+    token_seconds: int = _sim("TOKEN_SECONDS", 7_200, "Life of an access token, the platform's clock", ge=1)
+    cursor_seconds: int = _sim("CURSOR_SECONDS", 14_400, "Life of a paging cursor, the platform's clock", ge=1)
     latency_milliseconds: float = _sim("LATENCY_MILLISECONDS", 10.0, "A call takes up to this long, seeded", ge=0)
     body_limit_bytes: int = _sim("BODY_LIMIT_BYTES", 1 << 20, "Longer request bodies get 40206", ge=1)
     calls_per_minute: int = _sim("CALLS_PER_MINUTE", 10_000, "Per corp and API, then 45009 for a minute", ge=1)

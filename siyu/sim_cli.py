@@ -259,3 +259,19 @@ def replay(
         console.print(f"  {escape(str(result))}: {count:,}")
     if set(done.results) - {"200"}:
         raise typer.Exit(1)
+
+
+@app.command()
+def verify(corps: Corps = None, callback_base: CallbackBase = DEFAULT_CALLBACKS) -> None:
+    """Ask the callback URLs what WeCom asks before it saves them; exit code 1 when it would not. 校验回调URL。"""
+    from simulator.apps import apps_of
+    from simulator.echo import verify_urls
+    from siyu.ops.corps import load_corps
+
+    with _refusals():
+        found = verify_urls(apps_of(load_corps(corps or DEFAULT_CORPS).values(), callback_base))
+    for one in found:
+        told = f"good, {one.took_ms} ms" if one.saved else one.problem
+        console.print(f"{escape(one.url)}: {escape(told)}")
+    if not all(one.saved for one in found):
+        raise typer.Exit(1)

@@ -33,11 +33,13 @@ from simulator.control.wishes import (
     read,
     whole,
 )
+from simulator.echo import verify_url
 from simulator.platform.calls import RecordedCall
 from simulator.platform.endpoints import ENDPOINTS
 from simulator.platform.faults import BadFault
 from simulator.platform.gateway import Gateway
 from simulator.scenario import CannotPlay
+from simulator.sender import Sender
 from simulator.simulation import NotIdle, Simulation
 from simulator.world.corp import Complaint, CorpWorld
 from simulator.world.discipline import Discipline
@@ -390,6 +392,15 @@ class Control:
             }
         )
 
+    async def verify_urls(self, request: Request) -> Response:
+        """Asks every callback URL what the admin console asks before it saves a configuration (fact sheet 1.2)."""
+        sender = Sender(concurrency=1)
+        try:
+            found = [await verify_url(app, sender) for app in self.gateway.apps if app.callback_url]
+        finally:
+            await sender.close()
+        return _json({"urls": [{**asdict(one), "saved": one.saved} for one in found]})
+
     async def page(self, request: Request) -> Response:
         """The page that shows all of this."""
         html = files("simulator.control").joinpath("page.html").read_text(encoding="utf-8")
@@ -444,6 +455,7 @@ class Control:
             ("POST", "/_sim/complaints", self.complain),
             ("POST", "/_sim/callbacks/loss", self.lose_callbacks),
             ("GET", "/_sim/callbacks", self.callbacks),
+            ("POST", "/_sim/callbacks/verify", self.verify_urls),
             ("GET", "/_sim/calls", self.calls),
             ("GET", "/_sim/quotas", self.quotas),
         ]

@@ -70,6 +70,7 @@ class Gateway:
     ) -> None:
         """``worlds``: the corps as they are now; ``now_ms``: business time; ``clock_s``: the platform's own clock."""
         self._settings = self.settings = settings
+        self.apps = apps
         self.broken = 0
         """Calls that ended in an error of our own, answered -1."""
         self._worlds = worlds

@@ -105,7 +105,7 @@ def until_listening(process: subprocess.Popen[str]) -> list[str]:
     raise AssertionError("".join(lines) + process.stderr.read())
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["scenarios"], ["record"], ["replay"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["scenarios"], ["record"], ["replay"], ["verify"]])
 def test_every_command_explains_itself(siyu, command):
     result = siyu(*command, "--help")
     assert result.exit_code == 0
@@ -218,3 +218,18 @@ def test_callbacks_are_recorded_and_replayed(siyu, corps, receiver, tmp_path):
     assert nobody.exit_code == 1
     assert siyu("replay", corps, "--to", base).exit_code == 2
     assert siyu("replay", tmp_path / "none", "--to", base).exit_code == 2
+
+
+def test_callback_urls_are_verified_before_anything_is_sent(siyu, corps, receiver, start):
+    """A receiver that cannot answer the echo is told why; a simulator that runs says the same."""
+    base, _ = receiver
+    result = siyu("verify", "--corps", corps, "--callback-base", base)
+    assert result.exit_code == 1
+    assert "status 501" in result.output
+    nobody = siyu("verify", "--corps", corps, "--callback-base", "http://127.0.0.1:1")
+    assert nobody.exit_code == 1
+    assert "no connection" in nobody.output
+    (port,) = free_ports(1)
+    until_listening(start("--port", str(port), "--corps", str(corps), "--callback-base", base, "--wait"))
+    answer = httpx2.post(f"http://127.0.0.1:{port}/_sim/callbacks/verify", trust_env=False).json()
+    assert [(url["saved"], url["problem"][:10]) for url in answer["urls"]] == [(False, "status 501")]
