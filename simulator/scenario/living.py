@@ -133,12 +133,13 @@ class Life:
             corp,
             scenario.shopping,
             bill_lag_ms=bill_lag_ms,
+            at=self._at,
             story_s=self._clock_s,
             colleague=self._colleague,
             anybody=self._anybody,
         )
         self._reactions = Reactions(
-            corp, scenario.effects, story_s=self._clock_s, reply=self._talk, buy=self._buy_because
+            corp, scenario.effects, at=self._at, story_s=self._clock_s, reply=self._talk, buy=self._buy_because
         )
         corp.happened.append(self._happened)
         corp.people.id_of_unionid = partial(id_of_unionid, world.identities, self._has_met)
@@ -158,7 +159,7 @@ class Life:
             elif corp:
                 count = 0
             if count:
-                self._corp.schedule.at(self._start_s + burst.at_s, partial(self._burst, number, burst, count))
+                self._at(self._start_s + burst.at_s, partial(self._burst, number, burst, count))
         self._stretch(self._start_s)
 
     def truth(self) -> dict[str, Any]:
@@ -173,6 +174,11 @@ class Life:
         }
 
     # Time
+
+    def _at(self, time_s: int, action: Action) -> None:
+        """Does something later, unless the story is over by then: the world may live on, its people begin nothing."""
+        if not self._end_s or time_s < self._end_s:
+            self._corp.schedule.at(time_s, action)
 
     def _clock_s(self, story_s: float) -> int:
         """Seconds of the clock that so many seconds of the story take."""
@@ -197,8 +203,7 @@ class Life:
         stretch = Stretch(self._corp.seed, self._corp.corp_id, self._start_s, from_s, to_s, days, shops)
         self._corp.schedule.feed(in_order([*self._wishes(stretch), *self._purchases(stretch)]))
         self._corp.schedule.feed(iter(self._visits(stretch)))
-        if to_s != self._end_s:
-            self._corp.schedule.at(to_s, self._stretch)
+        self._at(to_s, self._stretch)
 
     def _wishes(self, stretch: Stretch) -> list[tuple[Verb, Drawn]]:
         """What people mean to do."""
@@ -373,7 +378,7 @@ class Life:
         elif self._change("add_half", staff_id, customer_id, time_s, **told) and fate < story.half_confirmed_share:
             # Whoever answers half adds needs a while, or the code of the add would already be no use.
             waits_s = max(HALF_TO_CONFIRMED_S, self._clock_s(3_600 * -math.log(1.0 - greeting)))
-            self._corp.schedule.at(time_s + waits_s, partial(self._later, "add", staff_id, customer_id, told))
+            self._at(time_s + waits_s, partial(self._later, "add", staff_id, customer_id, told))
 
     def _later(self, change: Change, staff_id: str, customer_id: str, told: dict[str, Any], time_s: int) -> None:
         self._change(change, staff_id, customer_id, time_s, **told)
@@ -390,7 +395,7 @@ class Life:
         story = self._story
         waits_s = max(MIN_GAP_S, self._clock_s(story.return_median_days * DAY_S * -math.log2(1.0 - chances[1])))
         if chances[0] < story.second_deletion_share:
-            self._corp.schedule.at(time_s + waits_s, partial(self._later, second, staff_id, customer_id, {}))
+            self._at(time_s + waits_s, partial(self._later, second, staff_id, customer_id, {}))
         elif chances[0] < story.second_deletion_share + story.return_share:
             edges = np.cumsum([channel.share for channel in self._channels.all])
             kind = min(int(np.searchsorted(edges, chances[2] * edges[-1])), len(edges) - 1)
@@ -400,7 +405,7 @@ class Life:
                 "welcome": chances[3] < channel.welcome,
                 "add_way": channel.add_way,
             }
-            self._corp.schedule.at(time_s + waits_s, partial(self._later, "add", staff_id, customer_id, told))
+            self._at(time_s + waits_s, partial(self._later, "add", staff_id, customer_id, told))
 
     def _store(self, staff_id: str) -> int:
         return self._columns.store_of(self._world.acquaintances.number_of(staff_id) or 0)
@@ -439,7 +444,7 @@ class Life:
         self._corp.say(Said(time_s, staff_id, customer_id, True))
         if chances[0] < self._story.answered_share:
             waits_s = max(1, self._clock_s(self._story.answer_median_s * -math.log2(1.0 - chances[1])))
-            self._corp.schedule.at(time_s + waits_s, partial(self._answer, staff_id, customer_id))
+            self._at(time_s + waits_s, partial(self._answer, staff_id, customer_id))
         return True
 
     def _answer(self, staff_id: str, customer_id: str, time_s: int) -> None:
@@ -558,10 +563,12 @@ class Life:
                 numbers[:, 2] = np.arange(count)
             times, numbers = times[having], numbers[having]
         drawn = Drawn(times, numbers, chance.random((len(times), CHANCES)))
+        if self._end_s:
+            drawn = drawn.only(times < self._end_s)
         self._corp.schedule.feed(in_order([(verb, drawn)]))
         again_s = time_s + burst.every_s
-        if burst.every_s and (not self._end_s or again_s < self._end_s):
-            self._corp.schedule.at(again_s, partial(self._burst, number, burst, count))
+        if burst.every_s:
+            self._at(again_s, partial(self._burst, number, burst, count))
 
     def _scan(self, staff: int, way: int, _: int, chances: list[float], time_s: int) -> None:
         """One of those who scan a poster in one second: never by half, never without a code."""

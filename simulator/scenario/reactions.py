@@ -14,6 +14,7 @@ from simulator.scenario.effects import DAY_S, Effects, reaction
 from simulator.scenario.shopping import Sale
 from simulator.world.corp import Complaint, CorpWorld, Touch
 from simulator.world.relations import ContactChange
+from simulator.world.schedule import Action
 
 
 @dataclass(slots=True)
@@ -48,14 +49,16 @@ class Reactions:
         corp: CorpWorld,
         effects: Effects,
         *,
+        at: Callable[[int, Action], None],
         story_s: Callable[[float], int],
         reply: Callable[[str, str, int], bool],
         buy: Callable[[str, str, int], Sale],
     ) -> None:
-        """``story_s``: seconds of the clock that story seconds take. ``reply(staff, customer, second)`` begins a chat,
-        ``buy(customer, cause, second)`` a purchase."""
+        """``at`` does something at a second; ``story_s``: seconds of the clock that story seconds take.
+        ``reply(staff, customer, second)`` begins a chat, ``buy(customer, cause, second)`` a purchase."""
         self._corp = corp
         self._effects = effects
+        self._at = at
         self._story_s = story_s
         self._reply = reply
         self._buy = buy
@@ -112,7 +115,7 @@ class Reactions:
             (drawn.complain_s, partial(self._complains, touch, tally)),
         ):
             if after_s is not None:
-                corp.schedule.at(touch.time_s + max(1, self._story_s(after_s)), does)
+                self._at(touch.time_s + max(1, self._story_s(after_s)), does)
         tally.purchases_to_come += drawn.buy_s is not None
 
     def _tally(self, kind: str, mark: str) -> Tally:

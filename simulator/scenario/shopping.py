@@ -20,6 +20,7 @@ from simulator.world.bills import COLLECTION, REFUND, REFUND_DONE, Bill, BillBoo
 from simulator.world.corp import CorpWorld
 from simulator.world.idspace import Array, key_of, uniform
 from simulator.world.people import ACTIVE
+from simulator.world.schedule import Action
 from simulator.world.tills import Till, Tills
 
 DAY_S = 86_400
@@ -135,14 +136,17 @@ class Shop:
         shopping: Shopping,
         *,
         bill_lag_ms: int,
+        at: Callable[[int, Action], None],
         story_s: Callable[[float], int],
         colleague: Callable[[str, float], str],
         anybody: Callable[[float], str],
     ) -> None:
-        """``story_s``: seconds of the clock that story seconds take; ``colleague`` and ``anybody`` choose staff."""
+        """``at`` does something at a second; ``story_s``: seconds of the clock that story seconds take; ``colleague``
+        and ``anybody`` choose staff."""
         self._corp = corp
         self._shopping = shopping
         self._lag_ms = bill_lag_ms
+        self._at = at
         self._story_s = story_s
         self._colleague = colleague
         self._anybody = anybody
@@ -178,7 +182,7 @@ class Shop:
             till.paid(corp, amount_fen=amount_fen, time_s=time_s, out_trade_no=order_id, external_userid=customer_id)
             for after_s, refund_id, fen, status in refunds:
                 if status == REFUND_DONE:
-                    corp.schedule.at(time_s + after_s, partial(self._refund_at, till, order_id, refund_id, fen))
+                    self._at(time_s + after_s, partial(self._refund_at, till, order_id, refund_id, fen))
             return sale
         paid = Bill(
             corp_id=corp.corp_id,
@@ -195,7 +199,7 @@ class Shop:
         )
         corp.of(BillBook).add([paid])
         for after_s, refund_id, fen, status in refunds:
-            corp.schedule.at(time_s + after_s, partial(self._refund, paid, refund_id, fen, status))
+            self._at(time_s + after_s, partial(self._refund, paid, refund_id, fen, status))
         return sale
 
     def _refunds(self, sale: Sale, number: int) -> Iterator[tuple[int, str, int, int]]:

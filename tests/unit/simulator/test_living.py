@@ -107,6 +107,14 @@ def test_things_happen_in_order_and_between_beginning_and_end(neptune):
     assert times[-1] <= START + 100
 
 
+def test_nobody_begins_anything_when_the_story_is_over():
+    played = world("neptune", 0.005).to_the_end()
+    before, sent = played.truth_bytes(), len(played.sent)
+    played.until(START + 3 * 86_400)
+    assert played.truth_bytes() == before
+    assert len(played.sent) == sent
+
+
 def test_every_kind_of_acquaintance_is_made(neptune):
     corp = neptune.corps["ww1"]
     adds = [c for c in corp.changes if c.change == "add"]
