@@ -7,6 +7,7 @@ import sys
 
 import uvloop
 
+from simulator.pay.merchant import MerchantsError
 from simulator.retail_data import RetailDataError
 from simulator.scenario import CannotPlay
 from simulator.sender import BadUrl
@@ -38,7 +39,7 @@ def play(settings: SimulatorSettings) -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(run())
-    except (BadUrl, CorpsError, ClockError, RetailDataError, CannotPlay, OSError) as error:
+    except (BadUrl, CorpsError, ClockError, MerchantsError, RetailDataError, CannotPlay, OSError) as error:
         sys.stderr.write(f"simulator: {error}\n")
         return 1
 

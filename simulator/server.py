@@ -14,6 +14,7 @@ from simulator.apps import apps_of
 from simulator.clock import BadClock, ClockSetting, open_clock
 from simulator.delivery import Deliverer, DeliveryPolicy
 from simulator.metrics import SimulatorMetrics
+from simulator.pay.process import PayProcess
 from simulator.platform.gateway import Gateway
 from simulator.retail_data import read_history
 from simulator.scenario import CannotPlay, Plan
@@ -128,13 +129,18 @@ async def serve(settings: SimulatorSettings, stop: asyncio.Event) -> int:
         metrics=metrics,
     )
     control = Control(gateway, simulation, clock=clock)
+    pay = None
+    if settings.merchants is not None:
+        pay = PayProcess(
+            simulation, settings.merchants, corps=tuple(corps), notify_base=settings.pay_notify, seed=settings.seed
+        )
     try:
         listener = socket.create_server((settings.host, settings.port))
     except OSError as error:
         raise OSError(f"port {settings.port} cannot be used ({error.strerror}): set SIYU_PORT") from None
     server = _Server(
         uvicorn.Config(
-            build_app(control),
+            build_app(control, pay.app if pay is not None else None),
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -173,6 +179,8 @@ async def serve(settings: SimulatorSettings, stop: asyncio.Event) -> int:
         if control.playing is not None:
             control.playing.cancel()
         await deliverer.close()
+        if pay is not None:
+            await pay.close()
         server.should_exit = True
         await asyncio.wait({serving})
         gateway.calls.close()

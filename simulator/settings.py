@@ -31,6 +31,9 @@ class SimulatorSettings(ServiceSettings):
     corps: Path = _sim("CORPS", Path("corps.yaml"), "File of the corps that exist", "SIYU_CORPS")
     callback_base: str = _sim("CALLBACK_BASE", "http://127.0.0.1:8080", "Where callbacks go: <base>/callback/wecom/…")
 
+    merchants: Path | None = _sim("MERCHANTS", None, "WeChat Pay merchants: a file, made when missing; unset: none")
+    pay_notify: str = _sim("PAY_NOTIFY", "", "Where payment notices go: <base>/pay/wechat/<corp_id>; empty: nowhere")
+
     scenario: str = _sim("SCENARIO", "demo", "What is played: a shipped scenario's name, or the path of a YAML file")
     scale: float = _sim("SCALE", 1.0, "Share of the scenario's people that there are", gt=0, le=100)
     seed: int = _sim("SEED", 1, "Decides everything that is not the start time")

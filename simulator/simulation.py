@@ -56,6 +56,8 @@ class Simulation:
         self._deliverer = deliverer
         self._log = get_logger()
         self.state: State = "idle"
+        self.opened: list[Callable[[Mapping[str, CorpWorld]], None]] = []
+        """Told of the worlds of a scenario that begins, before anybody in them moves."""
         self.plan = plan(-(-clock.now_ms() // 1000))
         """Who exists and what will happen; planned again for the real start."""
         self._open_worlds()
@@ -99,6 +101,8 @@ class Simulation:
                 for family in ALWAYS:
                     corp.of(family)
                 corp.of(BillBook).add(bill for bill in plan.bills if bill.corp_id == corp_id)
+            for told in self.opened:
+                told(self.corps)
             plan.animate(self.corps)
 
     def begin(self) -> None:

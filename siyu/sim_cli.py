@@ -120,6 +120,13 @@ def run(
     ] = None,
     callback_base: CallbackBase = DEFAULT_CALLBACKS,
     corps: Corps = None,
+    merchants: Annotated[
+        Path | None,
+        typer.Option(help="WeChat Pay merchants' file, made when missing; without it no WeChat Pay. 商户配置"),
+    ] = None,
+    pay_notify: Annotated[
+        str | None, typer.Option(help="Payment notices go to <base>/pay/wechat/<corp_id>. 支付通知地址")
+    ] = None,
     calls_file: Annotated[
         Path | None, typer.Option(help="Append every call received to this file, JSON lines. 调用日志")
     ] = None,
@@ -147,6 +154,8 @@ def run(
             clock_file=clock_file,
             callback_base=callback_base,
             corps=file,
+            merchants=merchants,
+            pay_notify=pay_notify,
             calls_file=calls_file,
             truth_file=truth_file,
             autostart=not wait,

@@ -179,6 +179,25 @@ def test_it_runs_alone_with_a_corp_it_makes_itself(start, receiver, tmp_path):
     assert len((tmp_path / "calls.jsonl").read_text().splitlines()) == 2
 
 
+def test_wechat_pay_is_there_when_merchants_are(start, corps, receiver, tmp_path):
+    """Keys are made, calls need signatures, and what customers pay at the till is told to the merchant's URL."""
+    base, paths = receiver
+    (port,) = free_ports(1)
+    merchants = tmp_path / "merchants.yaml"
+    pay = ["--merchants", str(merchants), "--pay-notify", base]
+    options = ["--port", str(port), "--corps", str(corps), "--scenario", "livestream-burst", "--clock", "x5"]
+    until_listening(start(*options, *pay, "--callback-base", base))
+    (merchant,) = yaml.safe_load(merchants.read_text())["merchants"]
+    assert merchant["corp_id"] == "wwtest0000000001"
+    assert merchant["notify_url"] == f"{base}/pay/wechat/wwtest0000000001"
+    answer = httpx2.get(f"http://127.0.0.1:{port}/v3/certificates", trust_env=False)
+    assert (answer.status_code, answer.json()["code"]) == (401, "SIGN_ERROR")
+    deadline = time.monotonic() + 60
+    while "/pay/wechat/wwtest0000000001" not in paths and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert "/pay/wechat/wwtest0000000001" in paths
+
+
 def test_a_stepped_clock_is_shared_through_its_file(start, corps, tmp_path):
     """Services that read the file see the step when the simulator does."""
     (port,) = free_ports(1)
