@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.scenario.file import Shopping
+from simulator.scenario.story_time import DAY_S
 from simulator.world.bills import COLLECTION, REFUND, REFUND_DONE, Bill, BillBook
 from simulator.world.corp import CorpWorld
 from simulator.world.idspace import Array, key_of, uniform
@@ -23,7 +24,6 @@ from simulator.world.people import ACTIVE
 from simulator.world.schedule import Action
 from simulator.world.tills import Till, Tills
 
-DAY_S = 86_400
 _LEAST_CYCLE_DAYS = 1.0
 _REFUND_REJECTED = 6
 _LIVE_ROOM, _MINI_PROGRAM = 2, 15
@@ -256,4 +256,5 @@ class Shop:
         return self._anybody(pick)
 
     def _is_here(self, staff_id: str) -> bool:
-        return self._corp.people.staff[staff_id].status == ACTIVE
+        member = self._corp.people.staff.get(staff_id)
+        return member is not None and member.status == ACTIVE
