@@ -34,6 +34,7 @@ from services.sink.settings import Settings
 from siyu.events import ActionOutcome, CodecError, Event, codec
 from siyu.ops.clock import wall_ms
 from siyu.ops.health import OpsServer
+from siyu.ops.lifeline import Lifeline
 from siyu.ops.logging import configure_logging, get_logger
 from siyu.ops.signals import stop_event
 from siyu.stream.deadletter import headers
@@ -107,6 +108,7 @@ class Sink:
             "reconnect.backoff.max.ms": 1_000,
             "log_level": 0,
         }
+        self._lifeline = Lifeline(common)
         self._producer = Producer(
             {
                 **common,
@@ -251,6 +253,7 @@ class Sink:
             try:
                 return consumer.committed(partitions, timeout=5)
             except KafkaException as error:
+                self._check_lifeline()
                 attempt += 1
                 self._log.warning("committed_offsets_unknown", attempt=attempt, error=error.args[0].name())
                 self._stop.wait(_backoff(attempt))
@@ -283,6 +286,8 @@ class Sink:
                 self._bury(batch)
                 self._commit(batch)
             except NotAvailable as error:
+                if error.reason == "kafka":
+                    self._check_lifeline()
                 attempt += 1
                 wait_s = _backoff(attempt)
                 self._waiting_for = error.reason
@@ -294,6 +299,7 @@ class Sink:
                 if not self._wait(wait_s, batch):
                     return
             else:
+                self._lifeline.holds()
                 break
         if attempt:
             self._resume()
@@ -444,8 +450,19 @@ class Sink:
         if self._assigned:
             self._consumer.resume(self._assigned)
 
+    def _check_lifeline(self) -> None:
+        """After a call to Kafka that failed. Raises SinkStopped when others are answered: a restart is the way out."""
+        if self._lifeline.is_cut():
+            raise SinkStopped("cut_off", 75)
+
     def _check_idle(self) -> None:
         self._checked_at = time.monotonic()
+        try:
+            # Of the group's coordinator: a client that has lost it would stand by for ever, as if all were quiet.
+            self._consumer.committed([TopicPartition(next(iter(TOPICS)), 0)], timeout=1.0)
+            self._lifeline.holds()
+        except KafkaException:
+            self._check_lifeline()
         try:
             self._warehouse.check()
             self._waiting_for = None

@@ -1,12 +1,13 @@
 """Processor runtime: exactly-once steps over keyed state, on Kafka transactions and RocksDB."""
 
-from siyu.stream.errors import Fenced, ForeignStore, InputLost, StateError, StreamError, TopologyError
+from siyu.stream.errors import CutOff, Fenced, ForeignStore, InputLost, StateError, StreamError, TopologyError
 from siyu.stream.runtime import Runtime
 from siyu.stream.types import Codec, Context, Processor, Record, Step, StreamSettings, Timer
 
 __all__ = [
     "Codec",
     "Context",
+    "CutOff",
     "Fenced",
     "ForeignStore",
     "InputLost",

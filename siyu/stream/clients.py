@@ -38,6 +38,17 @@ TRANSIENT = frozenset(
         KafkaError.CONCURRENT_TRANSACTIONS,
     }
 )
+UNANSWERED = frozenset(
+    {
+        KafkaError._TIMED_OUT,
+        KafkaError._TIMED_OUT_QUEUE,
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._WAIT_COORD,
+    }
+)
+"""Nobody has said anything: the brokers are away, or our client has lost them."""
+
 FENCING = frozenset(
     {
         KafkaError._FENCED,

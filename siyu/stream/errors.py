@@ -5,7 +5,8 @@ StreamError
 ├── ForeignStore       the disk holds another topology's state: remove it, the changelog rebuilds it
 ├── StateError         a state this version cannot read: deploy the version that wrote it
 ├── InputLost          the input no longer holds the committed offset: records would be skipped
-└── Fenced             another process runs under our ids: this one is the zombie and must end
+├── Fenced             another process runs under our ids: this one is the zombie and must end
+└── CutOff             our clients have lost brokers that answer others: a restart finds them again
 """
 
 from __future__ import annotations
@@ -39,6 +40,12 @@ class InputLost(StreamError):
     """The committed offset lies outside what the input topic still holds."""
 
     exit_code = 78
+
+
+class CutOff(StreamError):
+    """Kafka's client library has lost the brokers, though they are there (``siyu.ops.lifeline``)."""
+
+    exit_code = 75
 
 
 class Fenced(StreamError):

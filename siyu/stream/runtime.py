@@ -27,10 +27,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from confluent_kafka.admin import AdminClient
 from prometheus_client import REGISTRY, CollectorRegistry
 
+from siyu.ops.lifeline import Lifeline
 from siyu.stream import clients
 from siyu.stream.changelog import Topics, inspect_topics
-from siyu.stream.clients import CORRUPT, FENCING, TRANSIENT
-from siyu.stream.errors import InputLost, StreamError, TopologyError
+from siyu.stream.clients import CORRUPT, FENCING, TRANSIENT, UNANSWERED
+from siyu.stream.errors import CutOff, InputLost, StreamError, TopologyError
 from siyu.stream.metrics import StreamMetrics
 from siyu.stream.partition import Batch, DeadLetter, Partition, Produced, wall_ms
 from siyu.stream.store import StoreLocked
@@ -87,6 +88,7 @@ class Runtime(Generic[S]):
         self._housekeeping_due = 0.0
         self._globals: GlobalTables | None = None
         self._committer = ThreadPoolExecutor(1, "siyu-commit")
+        self._lifeline = Lifeline(clients.common(settings))
         self._topics: Topics
         self._admin: AdminClient
         self._consumer: Consumer
@@ -508,7 +510,9 @@ class Runtime(Generic[S]):
         while True:
             self._turned = time.monotonic()
             try:
-                return call()
+                result = call()
+                self._lifeline.holds()
+                return result
             except (KafkaException, StoreLocked) as raised:
                 if isinstance(raised, KafkaException):
                     error: KafkaError = raised.args[0]
@@ -516,6 +520,7 @@ class Runtime(Generic[S]):
                         raise self._stopping(error) from raised
                     if not error.retriable() and error.code() not in TRANSIENT:
                         raise StreamError(f"processor {self.processor.name}: {what}: {error}") from raised
+                    self._check_lifeline(error)
                 self._connected = False
                 self._log.warning("waiting", reason=what, error_detail=str(raised))
             if between is not None:
@@ -529,6 +534,7 @@ class Runtime(Generic[S]):
             self._turned = time.monotonic()
             try:
                 call()
+                self._lifeline.holds()
                 return
             except KafkaException as raised:
                 error: KafkaError = raised.args[0]
@@ -539,6 +545,15 @@ class Runtime(Generic[S]):
                 if not error.retriable():
                     raise StreamError(f"processor {self.processor.name}: {what}: {error}") from raised
                 self._between_calls(what, error)
+                self._check_lifeline(error)
+
+    def _check_lifeline(self, error: KafkaError) -> None:
+        """After a call nobody answered. Raises CutOff when somebody would have."""
+        if error.code() in UNANSWERED and self._lifeline.is_cut():
+            raise CutOff(
+                f"processor {self.processor.name}: the brokers answer others and not us ({error.name()}): "
+                "a supervised restart is safe"
+            )
 
     def _between_calls(self, what: str, error: KafkaError | None) -> None:
         self._turned = now = time.monotonic()
@@ -578,6 +593,14 @@ class Runtime(Generic[S]):
             for dead in batch.dead:
                 metrics.dead_letter(dead.stage)
 
+    def _probe(self) -> None:
+        """Asks the group's coordinator: who has lost it would stand by for ever, as if all were quiet."""
+        try:
+            self._consumer.committed([TopicPartition(self.processor.inputs[0], self._owned[0])], timeout=1.0)
+            self._lifeline.holds()
+        except KafkaException as raised:
+            self._check_lifeline(raised.args[0])
+
     def _keep_house(self) -> None:
         """Every few seconds: lag and sizes, whether the broker answers, and a sign of life in idle stores."""
         now = time.monotonic()
@@ -588,10 +611,13 @@ class Runtime(Generic[S]):
             try:
                 self._admin.list_topics(timeout=1.0)
                 self._connected = True
-            except KafkaException:
+            except KafkaException as raised:
+                self._check_lifeline(raised.args[0])
                 return
         if not self._taken_over:
             return
+        if self._owned and self._lifeline.quiet_s > TELL_SECONDS:
+            self._probe()
         for number, partition in self._partitions.items():
             partition.store.keep(wall_ms())
             self.metrics.state(number, *partition.store.size(), partition.overdue_ms(wall_ms()) / 1000)

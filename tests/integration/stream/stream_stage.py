@@ -64,8 +64,13 @@ class Running:
     def ended(self) -> bool:
         return not self._thread.is_alive()
 
-    def ready(self) -> "Running":
+    def settled(self) -> "Running":
+        """Ready, or ended."""
         eventually(lambda: self.runtime.ready() or self.ended(), "the runtime is ready")
+        return self
+
+    def ready(self) -> "Running":
+        self.settled()
         assert not self.error, self.error
         return self
 

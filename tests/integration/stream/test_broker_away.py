@@ -17,7 +17,8 @@ from stream_stage import Stage, await_frozen, eventually
 
 from deploy.local.kafka import LocalKafka
 from deploy.local.ports import free_ports
-from siyu.stream import Fenced
+from siyu.ops.lifeline import Lifeline
+from siyu.stream import CutOff, Fenced
 
 AWAY_SECONDS = float(os.environ.get("BROKER_AWAY_SECONDS", "3"))
 """Twice, and longer than what runs out meanwhile; BROKER_AWAY_SECONDS=60 takes three minutes."""
@@ -94,3 +95,40 @@ def test_broker_away_for_longer_than_sessions_and_transactions(broker: LocalKafk
     finally:
         patient.close()
         stage.close()
+
+
+@pytest.mark.parametrize("busy", [True, False], ids=["in a transaction", "with nothing to do"])
+def test_brokers_that_answer_others_and_not_us_are_found_again_by_a_restart(
+    broker: LocalKafka, tmp_path: Path, unique_name, busy: bool
+) -> None:
+    # A frozen broker answers nobody; who else is answered is only told here.
+    # librdkafka tries to send offsets for as long as a transaction may last.
+    patience = {"session_timeout_ms": MINUTES_MS, "transaction_timeout_ms": 4_000}
+    stage = Stage(broker.bootstrap, unique_name("cut"), tmp_path).create_topics()
+    try:
+        first = stage.run(**patience).ready()
+        stage.send(100)
+        stage.assert_exact()
+        first.runtime._lifeline = Lifeline({}, patience_s=0, ask=lambda _: True)
+        first.runtime._reached = lambda point: broker_stops(broker) if busy and point == "flushed" else None
+        if busy:
+            stage.send(100)
+        else:
+            broker_stops(broker)
+        eventually(first.ended, "ended")
+        assert isinstance(first.error, CutOff)
+        assert first.error.exit_code == 75
+        os.kill(broker.pid or 0, signal.SIGCONT)
+        # As a supervisor does: missed by its controller, the broker may for a moment leave a new client without it too.
+        while isinstance((again := stage.run(**patience)).settled().error, CutOff):
+            pass
+        assert again.error is None
+        stage.send(100)
+        stage.assert_exact()
+    finally:
+        os.kill(broker.pid or 0, signal.SIGCONT)
+        stage.close()
+
+
+def broker_stops(broker: LocalKafka) -> None:
+    os.kill(broker.pid or 0, signal.SIGSTOP)
