@@ -134,13 +134,14 @@ async def serve(settings: SimulatorSettings, stop: asyncio.Event) -> int:
         pay = PayProcess(
             simulation, settings.merchants, corps=tuple(corps), notify_base=settings.pay_notify, seed=settings.seed
         )
+        control.pay = pay.app
     try:
         listener = socket.create_server((settings.host, settings.port))
     except OSError as error:
         raise OSError(f"port {settings.port} cannot be used ({error.strerror}): set SIYU_PORT") from None
     server = _Server(
         uvicorn.Config(
-            build_app(control, pay.app if pay is not None else None),
+            build_app(control),
             log_config=None,
             access_log=False,
             lifespan="off",

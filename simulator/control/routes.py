@@ -34,6 +34,7 @@ from simulator.control.wishes import (
     whole,
 )
 from simulator.echo import verify_url
+from simulator.pay.app import PayApp
 from simulator.platform.calls import RecordedCall
 from simulator.platform.endpoints import ENDPOINTS
 from simulator.platform.faults import BadFault
@@ -100,6 +101,8 @@ class Control:
         self.clock = clock
         self.playing: asyncio.Task[None] | None = None
         self.begun = asyncio.Event()
+        self.pay: PayApp | None = None
+        """WeChat Pay, where there are merchants."""
         self._moving = asyncio.Lock()
         self._final = b""
 
@@ -392,6 +395,14 @@ class Control:
             }
         )
 
+    async def payments(self, request: Request) -> Response:
+        """WeChat Pay's side: merchants, what became of notices, and the newest calls (``limit``)."""
+        known(request.query_params, "limit")
+        limit = whole(request.query_params, "limit", 100, least=1, most=_MOST_ROWS)
+        if self.pay is None:
+            raise Unknown("there are no merchants: name a file in SIYU_SIM_MERCHANTS")
+        return _json(views.payments(self.pay, limit))
+
     async def verify_urls(self, request: Request) -> Response:
         """Asks every callback URL what the admin console asks before it saves a configuration (fact sheet 1.2)."""
         sender = Sender(concurrency=1)
@@ -456,6 +467,7 @@ class Control:
             ("POST", "/_sim/callbacks/loss", self.lose_callbacks),
             ("GET", "/_sim/callbacks", self.callbacks),
             ("POST", "/_sim/callbacks/verify", self.verify_urls),
+            ("GET", "/_sim/pay", self.payments),
             ("GET", "/_sim/calls", self.calls),
             ("GET", "/_sim/quotas", self.quotas),
         ]

@@ -9,7 +9,10 @@ from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
+import msgspec
+
 from simulator.journal import Delivery
+from simulator.pay.app import PayApp
 from simulator.platform.calls import RecordedCall
 from simulator.platform.gateway import Gateway
 from simulator.simulation import Simulation
@@ -107,6 +110,21 @@ def select_calls(
 def deliveries(newest: Iterable[Delivery], limit: int) -> list[Row]:
     """The newest callbacks."""
     return [asdict(entry) for entry in islice(newest, limit)]
+
+
+def payments(pay: PayApp, limit: int) -> Row:
+    """What WeChat Pay has done. Merchants without their keys."""
+    notices = pay.notifier.counts
+    return {
+        "merchants": [{"mchid": m.mchid, "corp_id": m.corp_id} for m in pay.merchants.values()],
+        "notices": {**msgspec.to_builtins(notices), "waiting": notices.waiting},
+        "errors": pay.broken,
+        "counts": [
+            {"endpoint": endpoint, "status": status, "count": count}
+            for (endpoint, status), count in sorted(pay.call_counts.items())
+        ],
+        "calls": [asdict(call) for call in islice(reversed(pay.calls), limit)],
+    }
 
 
 def _relationship(corp_id: str, staff_id: str, customer_id: str, pair: Relationship) -> Row:

@@ -196,6 +196,13 @@ def test_wechat_pay_is_there_when_merchants_are(start, corps, receiver, tmp_path
     while "/pay/wechat/wwtest0000000001" not in paths and time.monotonic() < deadline:
         time.sleep(0.1)
     assert "/pay/wechat/wwtest0000000001" in paths
+    response = httpx2.get(f"http://127.0.0.1:{port}/_sim/pay", trust_env=False)
+    shown = response.json()
+    assert shown["merchants"] == [{"mchid": merchant["mchid"], "corp_id": "wwtest0000000001"}]
+    assert shown["notices"]["attempts"] >= 1
+    assert [(call["status"], call["code"]) for call in shown["calls"]] == [(401, "SIGN_ERROR")]
+    assert shown["errors"] == 0
+    assert merchant["apiv3_key"] not in response.text
 
 
 def test_a_stepped_clock_is_shared_through_its_file(start, corps, tmp_path):

@@ -395,6 +395,11 @@ async def test_a_body_past_the_limit(sim):
     assert response.status_code == 400
 
 
+async def test_without_merchants_there_is_no_wechat_pay(sim):
+    assert (await sim.client.get("/_sim/pay")).status_code == 404
+    assert (await sim.client.get("/v3/certificates")).status_code == 404
+
+
 @pytest.mark.covers("fact:6.22")
 async def test_the_control_side_is_not_among_the_platforms_paths(sim):
     """6.22: what steers the simulator is no path of the platform, and the platform's paths do not steer it."""
