@@ -1,4 +1,4 @@
-"""What happens in a world: planned up front from the seed, so that the truth depends on seed and start alone."""
+"""What happens in a world: planned as a whole up front, or drawn as it goes on; from seed, start and calls alone."""
 
 from __future__ import annotations
 

@@ -36,6 +36,8 @@ from siyu.events.business_time import business_day_start_ms
 _MOST_STAFF = 99_999
 """Ids of staff have five digits, so that they sort as they are numbered."""
 _LEAST_STRETCH_S = 10
+_TOLD = ("effects", "shopping", "identities")
+"""Sections of the truth that a living world adds."""
 _MOST_CODES = 10_000
 """Of the codes that were made through the API so many are followed, the oldest."""
 
@@ -67,6 +69,10 @@ def planner_of(
                 )
                 life.begin(number, len(corps))
 
+        def tells() -> Mapping[str, Any]:
+            told = {corp_id: life.truth() for corp_id, life in sorted(lives.items())}
+            return {section: {corp_id: of[section] for corp_id, of in told.items()} for section in _TOLD}
+
         return Plan(
             scenario=scenario.name,
             seed=seed,
@@ -80,10 +86,7 @@ def planner_of(
             people={corp_id: world.people for corp_id, world in openings.items()},
             rules=scenario.platform,
             animate=animate,
-            tells=lambda: {
-                section: {corp_id: life.truth()[section] for corp_id, life in sorted(lives.items())}
-                for section in ("effects", "shopping", "identities")
-            },
+            tells=tells,
             ends_s=start_s + scenario.story.duration_s,
             open_ended=not scenario.story.duration_s,
         )

@@ -18,6 +18,7 @@ from simulator.world.bills import COLLECTION, REFUND, BillBook
 from simulator.world.corp import Touch
 from simulator.world.discipline import Discipline
 from simulator.world.groups import Groups
+from simulator.world.mass import MassBook
 from simulator.world.notes import Notes
 from simulator.world.people import LEFT
 from simulator.world.relations import MIN_GAP_S, Relationship
@@ -412,3 +413,24 @@ def test_a_world_without_customers_lives():
 def test_more_staff_than_ids_can_name_is_refused():
     with pytest.raises(CannotPlay, match="staff members"):
         world("neptune", 5.0)
+
+
+def test_a_message_sent_through_the_platform_reaches_people_who_react():
+    played = world("neptune", 0.005, corps=("ww1",))
+    corp = played.corps["ww1"]
+    played.until(START + 5)
+    staff = corp.people.serving[:20]
+    corp.of(MassBook).create(
+        "single",
+        {staff_id: list(corp.relations.customers_of(staff_id)) for staff_id in staff},
+        text="回来看看 #B",
+        attachments=(),
+        allow_select=False,
+        now_s=START + 5,
+    )
+    played.to_the_end()
+    (tally,) = played.truth()["effects"]["ww1"]["touches"]
+    assert tally["kind"] == "mass"
+    assert tally["strategy"] == "#B"
+    assert tally["touches"] > 1_000
+    assert tally["purchases"] + tally["purchases_to_come"] == pytest.approx(0.05 * tally["touches"], rel=0.3)
