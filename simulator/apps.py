@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from siyu.ops.corps import Corp
 
 
+NOT_FOR_ORDINARY_APPS = frozenset({"change_contact"})
+"""Only the address book's assistant and the like are told (fact sheet 2.7): apps that name the event."""
+
+
 @dataclass(frozen=True, slots=True)
 class App:
     """One app of one corp (fact sheet 1.1, 3.1). ``repr`` shows no secret."""

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from simulator.apps import App
+from simulator.apps import NOT_FOR_ORDINARY_APPS, App
 from simulator.callbacks import envelope, json_envelope, wants_json
 from simulator.journal import Delivery, Journal
 from simulator.metrics import SimulatorMetrics
@@ -142,7 +142,8 @@ class _Endpoint:
 
 def takes(app: App, callback: Callback) -> bool:
     """Whether an app of the corp is told of this."""
-    return (not app.events or callback.event in app.events) and callback.only_agent in ("", app.agent_id)
+    wanted = callback.event in app.events if app.events else callback.event not in NOT_FOR_ORDINARY_APPS
+    return wanted and callback.only_agent in ("", app.agent_id)
 
 
 def query_of(sealed: SealedMessage) -> str:

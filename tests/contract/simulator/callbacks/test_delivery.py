@@ -128,6 +128,14 @@ async def test_an_app_is_told_only_what_it_subscribed_to_and_what_is_its_corps(a
     ]
 
 
+async def test_the_address_book_is_told_to_those_who_named_it(app):
+    """2.7: change_contact goes to the address book's assistant, not to ordinary self-built apps."""
+    rig = Rig(app("http://app/"), app("http://book/", agent_id="2", events=frozenset({"change_contact"})))
+    rig.send(b"left", "change_contact")
+    await rig.rest()
+    assert rig.network.posts == [("http://book/", b"left")]
+
+
 @pytest.mark.covers("fact:6.2", "fact:6.21")
 async def test_retries_follow_the_clock_and_the_time_limit_does_not(app):
     """1.7: the spacing of retries is undocumented, hence a setting in the clock's time; the 5 s are wall time."""
