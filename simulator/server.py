@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import msgspec
 import uvicorn
 
 from simulator.app import Control, build_app
@@ -129,6 +130,7 @@ async def serve(settings: SimulatorSettings, stop: asyncio.Event) -> int:
         metrics=metrics,
     )
     control = Control(gateway, simulation, clock=clock)
+    control.parameters = msgspec.to_builtins(scenario)
     pay = None
     if settings.merchants is not None:
         pay = PayProcess(

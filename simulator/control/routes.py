@@ -103,6 +103,8 @@ class Control:
         self.begun = asyncio.Event()
         self.pay: PayApp | None = None
         """WeChat Pay, where there are merchants."""
+        self.parameters: dict[str, Any] = {}
+        """The scenario file as it was read."""
         self._moving = asyncio.Lock()
         self._final = b""
 
@@ -155,6 +157,7 @@ class Control:
                 "scenario": plan.scenario,
                 "seed": plan.seed,
                 "corps": list(plan.corps),
+                "parameters": self.parameters,
                 "rules": plan.rules,
                 "settings": self.gateway.settings.model_dump(mode="json", exclude=_OTHERS),
                 "replay_from_s": plan.replay_from_s,
@@ -502,7 +505,7 @@ def _lines(
         rows: list[dict[str, Any]] = []
         for number, call in numbered:
             if wanted(call):
-                rows.append({"number": number, **asdict(call)})
+                rows.append(views.numbered_call(number, call))
                 if len(rows) == most:
                     break
         if rows:

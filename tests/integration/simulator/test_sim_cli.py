@@ -169,6 +169,7 @@ def test_it_runs_alone_with_a_corp_it_makes_itself(start, receiver, tmp_path):
         listed = client.get("/cgi-bin/externalcontact/get_follow_user_list", params={"access_token": token}).json()
         assert len(listed["follow_user"]) == 10
         assert client.get("/_sim/clock").json()["rate"] == 5.0
+        assert client.get("/_sim/scenario").json()["parameters"]["day"]["staff"] == 200
         deadline = time.monotonic() + 60
         while not paths and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -259,3 +260,17 @@ def test_callback_urls_are_verified_before_anything_is_sent(siyu, corps, receive
     until_listening(start("--port", str(port), "--corps", str(corps), "--callback-base", base, "--wait"))
     answer = httpx2.post(f"http://127.0.0.1:{port}/_sim/callbacks/verify", trust_env=False).json()
     assert [(url["saved"], url["problem"][:10]) for url in answer["urls"]] == [(False, "status 501")]
+
+
+def test_what_a_scenario_file_says_of_the_clock_holds_unless_it_is_said_otherwise(start, corps, tmp_path):
+    """Options that nobody gave overrule nothing."""
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("about: mine\nday: {staff: 5, customers: 20}\nclock: {mode: stepped, start: '2026-03-01'}\n")
+    for options, mode in ((("--wait",), "stepped"), (("--wait", "--clock", "x9"), "compressed")):
+        (port,) = free_ports(1)
+        process = start("--port", str(port), "--corps", str(corps), "--scenario", str(mine), *options)
+        until_listening(process)
+        clock = httpx2.get(f"http://127.0.0.1:{port}/_sim/clock", trust_env=False).json()
+        assert (clock["mode"], clock["beijing"][:10]) == (mode, "2026-03-01")
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
