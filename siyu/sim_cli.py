@@ -112,8 +112,12 @@ def run(
     host: Annotated[str, typer.Option(help="Address to listen on; who reaches it controls it. 地址")] = "127.0.0.1",
     scale: Scale = 1.0,
     seed: Seed = 1,
-    clock: Annotated[str, typer.Option(help="real, xN (x60: an hour a minute) or stepped. 时钟")] = "real",
-    clock_start: Annotated[str, typer.Option(help="Where business time begins, ISO 8601; default: now. 起始时间")] = "",
+    clock: Annotated[
+        str | None, typer.Option(help="real, xN (x60: an hour a minute) or stepped; default: the scenario's. 时钟")
+    ] = None,
+    clock_start: Annotated[
+        str | None, typer.Option(help="Where business time begins, ISO 8601; default: the scenario's, or now. 起始时间")
+    ] = None,
     clock_file: Annotated[
         Path | None,
         typer.Option(envvar="SIYU_CLOCK_FILE", help="Clock file that the system under test reads too. 共享时钟文件"),
@@ -202,7 +206,9 @@ def record(
     scenario: Scenario = "demo",
     scale: Scale = 1.0,
     seed: Seed = 1,
-    start: Annotated[str, typer.Option(help="Where business time begins, ISO 8601; default: now. 起始时间")] = "",
+    start: Annotated[
+        str, typer.Option(help="Where business time begins, ISO 8601; default: the scenario's, or now. 起始时间")
+    ] = "",
     seconds: Annotated[int, typer.Option(min=0, help="So much business time; 0: to its end. 业务时长(秒)")] = 0,
     at_most: Annotated[int, typer.Option(min=0, help="So many callbacks at most; 0: all. 回调数上限")] = 0,
     callback_base: CallbackBase = DEFAULT_CALLBACKS,
@@ -224,7 +230,7 @@ def record(
         told = load_scenario(settings.scenario)
         settings, known = told.settings(settings), load_corps(file)
         plan, _ = planner(settings, tuple(known))
-        start_ms = ClockSetting.read("real", start).start_ms
+        start_ms = ClockSetting.read("real", start or settings.clock_start).start_ms
         start_s = start_ms // 1000 if start_ms else int(dt.datetime.now(dt.UTC).timestamp())
         done = make(
             out,

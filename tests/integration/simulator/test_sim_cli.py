@@ -170,7 +170,7 @@ def test_it_runs_alone_with_a_corp_it_makes_itself(start, receiver, tmp_path):
         assert len(listed["follow_user"]) == 10
         assert client.get("/_sim/clock").json()["rate"] == 5.0
         assert client.get("/_sim/scenario").json()["parameters"]["day"]["staff"] == 200
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 90
         while not paths and time.monotonic() < deadline:
             time.sleep(0.1)
         assert paths[0].startswith(f"/callback/wecom/{corp.corp_id}?msg_signature=")
@@ -193,7 +193,7 @@ def test_wechat_pay_is_there_when_merchants_are(start, corps, receiver, tmp_path
     assert merchant["notify_url"] == f"{base}/pay/wechat/wwtest0000000001"
     answer = httpx2.get(f"http://127.0.0.1:{port}/v3/certificates", trust_env=False)
     assert (answer.status_code, answer.json()["code"]) == (401, "SIGN_ERROR")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 90
     while "/pay/wechat/wwtest0000000001" not in paths and time.monotonic() < deadline:
         time.sleep(0.1)
     assert "/pay/wechat/wwtest0000000001" in paths
