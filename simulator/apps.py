@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from siyu.ops.corps import Corp
 
-
 NOT_FOR_ORDINARY_APPS = frozenset({"change_contact"})
 """Only the address book's assistant and the like are told (fact sheet 2.7): apps that name the event."""
 

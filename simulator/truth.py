@@ -21,7 +21,7 @@ def truth(
 ) -> dict[str, Any]:
     """The truth so far. The same story gives the same bytes once encoded.
 
-    ``undelivered``: callbacks that nobody accepted. What they were about stands under ``untold``, with each pair as those
+    ``undelivered``: callbacks nobody accepted. What they were about stands under ``untold``, with each pair as those
     callbacks that did arrive tell it: more than that no system can know from callbacks alone.
     """
     missing = [callback.change for callback in undelivered if callback.change is not None]

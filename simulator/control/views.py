@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from itertools import islice
 from typing import Any
@@ -23,6 +23,7 @@ from simulator.world.kf import KfDesk
 from simulator.world.messages import MessageBook
 from simulator.world.people import LEFT
 from simulator.world.relations import Relationship
+from simulator.world.scale import Scale
 
 _BEIJING = dt.timezone(dt.timedelta(hours=8))
 
@@ -45,7 +46,7 @@ def world(corps: Mapping[str, CorpWorld], now_s: int) -> list[Row]:
                 member.banned or now_s < member.banned_until_s for member in corp.people.staff.values()
             ),
             "departments": len(corp.people.departments),
-            "customers": len(corp.people.known) if isinstance(corp.people.known, Sized) else 0,
+            "customers": corp.of(Scale).used,
             "relationships": corp.relations.count,
             "changes": len(corp.changes),
             "touches": len(corp.touches),

@@ -50,6 +50,8 @@ class Welcomes:
         self._seed = seed
         self._ttl_ms = ttl_s * 1000
         self.issued: list[Welcome] = []
+        self.sent = 0
+        """Welcomes delivered."""
         self.late = 0
         """Calls for a code that was known and too old."""
         self._by_code: dict[str, Welcome] = {}
@@ -91,12 +93,9 @@ class Welcomes:
         if check is not None:
             check(welcome.event)
         welcome.sent, welcome.sent_ms, welcome.sent_by = True, now_ms, agent_id
+        self.sent += 1
         self._greeted.add(welcome.event.pair)
         return welcome.event
-
-    @property
-    def sent(self) -> int:
-        return sum(w.sent for w in self.issued)
 
     def settled(self, now_ms: int) -> bool:
         """Whether nothing can change any more: every code was used, is of no use any more, or is too old."""

@@ -33,7 +33,7 @@ async def test_status_counts_the_world(sim):
     assert {key: corp[key] for key in ("corp_id", "staff", "customers", "relationships", "changes", "bills")} == {
         "corp_id": CORP_ID,
         "staff": 3,
-        "customers": 2,
+        "customers": 1,
         "relationships": 1,
         "changes": 1,
         "bills": 5,
