@@ -51,7 +51,8 @@ def table(found: dict[str, Any]) -> str:
         limits = PROMISED_OPENING
         lines.append(
             f"{opened['scenario']} opens in {opened['seconds']:.0f} s (promised {limits['seconds']:.0f}), "
-            f"{opened['resident_gb']:.1f} GB resident (promised {limits['resident_gb']:.0f})"
+            f"{opened['resident_gb']:.1f} GB resident (promised {limits['resident_gb']:.0f}), "
+            f"{opened['calls']['per_second']:,} calls/s (promised {PROMISED['api_calls']:,})"
         )
     return "\n".join(lines)
 
@@ -76,7 +77,7 @@ def main() -> int:
             "live": simulated.live(options.callbacks),
             "replayed": simulated.replayed(options.callbacks, options.rate),
             "calls": simulated.calls(options.calls),
-            "opening": None if options.without_opening else simulated.opening(),
+            "opening": None if options.without_opening else simulated.opening(options.calls),
             "machine": described,
         }
     except simulated.WrongFigure as error:

@@ -35,7 +35,6 @@ from simulator.world.schedule import Schedule
 from siyu.ops.corps import load_corps
 
 ROOT = Path(__file__).resolve().parents[2]
-SCENARIOS = ROOT / "simulator" / "scenarios"
 CORP_ID = "wwbenchmark000001"
 START_S = 1_790_000_000
 STAFF = 200
@@ -271,66 +270,75 @@ def platform(folder: Path, callback_base: str, **settings: str) -> Iterator[tupl
         process.communicate(timeout=20)
 
 
+UNLIMITED = {
+    "SIYU_SIM_LATENCY_MILLISECONDS": "0",
+    "SIYU_SIM_CALLS_PER_MINUTE": str(10**9),
+    "SIYU_SIM_CALLS_PER_HOUR": str(10**9),
+    "SIYU_SIM_CONCURRENT_CALLS": str(10**9),
+}
+
+
 def calls(count: int) -> Figures:
     """Reads of a played world from a real server process, the way a client library asks them."""
-    many = str(10**9)
-    with tempfile.TemporaryDirectory(prefix="siyu-benchmark-") as name, answering() as (receiver, _):
-        folder = Path(name)
-        world = {
-            "SIYU_SIM_CUSTOMERS": "2000",
-            "SIYU_SIM_DURATION_SECONDS": "10",
-            "SIYU_SIM_SHUFFLE_SECONDS": "0",
-            "SIYU_SIM_LATENCY_MILLISECONDS": "0",
-            "SIYU_SIM_CALLS_PER_MINUTE": many,
-            "SIYU_SIM_CALLS_PER_HOUR": many,
-            "SIYU_SIM_CONCURRENT_CALLS": many,
-            "SIYU_LOG_LEVEL": "error",
-        }
-        with platform(folder, receiver, **{**world, "SIYU_LOG_LEVEL": "info"}) as (base, server, _):
-            corp = load_corps(folder / "corps.yaml")[CORP_ID]
-            requests = reads(base, corp.secret)
-            asked: Counter[str] = Counter()
-
-            async def ask() -> float:
-                sender, left = Sender(concurrency=CONNECTIONS), iter(range(count))
-                chosen = [(kind, target.origin, message) for kind, target, message in requests]
-
-                async def work() -> None:
-                    for number in left:
-                        kind, origin, message = chosen[number % len(chosen)]
-                        answer = await sender.exchange(origin, message, timeout_s=10)
-                        if answer.status != 200:
-                            raise WrongFigure(f"{kind} ended as {answer}")
-                        asked[kind] += 1
-
-                began = time.perf_counter()
-                await asyncio.gather(*(work() for _ in range(CONNECTIONS)))
-                seconds = time.perf_counter() - began
-                await sender.close()
-                return seconds
-
-            used, server_used = time.process_time(), cpu_seconds(server)
-            seconds = in_a_loop(ask)
-            codes = httpx2.get(f"{base}/_sim/calls", params={"since_ms": 10**15}, trust_env=False).json()["counts"]
-            wrong = {name: found for name, found in codes.items() if set(found) != {"0"}}
-            if wrong:
-                raise WrongFigure(f"calls were refused: {wrong}")
-            return {
-                "calls": count,
-                "per_second": round(count / seconds),
-                "server_cpu_us_each": round((cpu_seconds(server) - server_used) / count * 1e6, 1),
-                "client_cpu_us_each": round((time.process_time() - used) / count * 1e6, 1),
-                "mix": dict(asked),
-            }
+    world = {"SIYU_SIM_CUSTOMERS": "2000", "SIYU_SIM_DURATION_SECONDS": "10", "SIYU_SIM_SHUFFLE_SECONDS": "0"}
+    with (
+        tempfile.TemporaryDirectory(prefix="siyu-benchmark-") as name,
+        answering() as (receiver, _),
+        platform(Path(name), receiver, **world, **UNLIMITED) as (base, server, _),
+    ):
+        play(base)
+        return asked(base, server, Path(name), count)
 
 
-def reads(base: str, secret: str) -> list[tuple[str, Target, bytes]]:
-    """Requests to ask again and again: staff, customers, details and bills of a world that has been played."""
+def asked(base: str, server: int, folder: Path, count: int) -> Figures:
+    """So many reads of whatever world the server has. Raises WrongFigure unless every one is answered with 0."""
+    chosen = reads(base, load_corps(folder / "corps.yaml")[CORP_ID].secret)
+    mix: Counter[str] = Counter()
+
+    async def ask() -> float:
+        sender, left = Sender(concurrency=CONNECTIONS), iter(range(count))
+
+        async def work() -> None:
+            for number in left:
+                kind, target, message = chosen[number % len(chosen)]
+                answer = await sender.exchange(target.origin, message, timeout_s=10)
+                if answer.status != 200:
+                    raise WrongFigure(f"{kind} ended as {answer}")
+                mix[kind] += 1
+
+        began = time.perf_counter()
+        await asyncio.gather(*(work() for _ in range(CONNECTIONS)))
+        seconds = time.perf_counter() - began
+        await sender.close()
+        return seconds
+
+    used, server_used = time.process_time(), cpu_seconds(server)
+    seconds = in_a_loop(ask)
+    codes = httpx2.get(f"{base}/_sim/calls", params={"since_ms": 10**15}, trust_env=False).json()["counts"]
+    wrong = {name: found for name, found in codes.items() if set(found) != {"0"}}
+    if wrong:
+        raise WrongFigure(f"calls were refused: {wrong}")
+    return {
+        "calls": count,
+        "per_second": round(count / seconds),
+        "server_cpu_us_each": round((cpu_seconds(server) - server_used) / count * 1e6, 1),
+        "client_cpu_us_each": round((time.process_time() - used) / count * 1e6, 1),
+        "mix": dict(mix),
+    }
+
+
+def play(base: str) -> None:
+    """Until the short scenario has been played."""
     with httpx2.Client(base_url=base, trust_env=False, timeout=30) as client:
         client.post("/_sim/start").raise_for_status()
         deadline = time.monotonic() + 15
         while client.get("/_sim/status").json()["state"] == "playing" and time.monotonic() < deadline:
             time.sleep(0.2)
+
+
+def reads(base: str, secret: str) -> list[tuple[str, Target, bytes]]:
+    """Requests to ask again and again: staff, customers, details and bills."""
+    with httpx2.Client(base_url=base, trust_env=False, timeout=30) as client:
         query = {"corpid": CORP_ID, "corpsecret": secret}
         token = client.get("/cgi-bin/gettoken", params=query).json()["access_token"]
 
@@ -360,14 +368,13 @@ def reads(base: str, secret: str) -> list[tuple[str, Target, bytes]]:
     return made
 
 
-def opening(scenario: str = "neptune") -> Figures | None:
-    """Time and memory until a large world lives and answers; None where there is no such scenario."""
-    if not (SCENARIOS / f"{scenario}.yaml").exists():
-        return None
+def opening(count: int, scenario: str = "neptune") -> Figures:
+    """Time and memory until a large world lives, and how many reads a second it answers before its story begins."""
     with (
         tempfile.TemporaryDirectory(prefix="siyu-benchmark-") as name,
-        platform(Path(name), "http://127.0.0.1:1", SIYU_SIM_SCENARIO=scenario) as (base, server, seconds),
+        platform(Path(name), "http://127.0.0.1:1", SIYU_SIM_SCENARIO=scenario, **UNLIMITED) as (base, server, seconds),
     ):
+        read = asked(base, server, Path(name), count)
         began = time.perf_counter()
         # The world is opened once more for its real start.
         httpx2.post(f"{base}/_sim/start", trust_env=False, timeout=600).raise_for_status()
@@ -378,4 +385,5 @@ def opening(scenario: str = "neptune") -> Figures | None:
             "seconds": round(seconds, 1),
             "resident_gb": round(memory["now"] / 1024, 2),
             "peak_gb": round(memory["peak"] / 1024, 2),
+            "calls": read,
         }
