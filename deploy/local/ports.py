@@ -35,7 +35,8 @@ def free_ports(count: int, host: str = "127.0.0.1") -> tuple[int, ...]:
 def answers(host: str, port: int, timeout_s: float = 0.5) -> bool:
     """True when something accepts connections there."""
     try:
-        with socket.create_connection((host, port), timeout=timeout_s):
-            return True
+        with socket.create_connection((host, port), timeout=timeout_s) as connection:
+            # Where nobody listens, the kernel may give a caller the very port it calls: it then talks to itself.
+            return bool(connection.getsockname() != connection.getpeername())
     except OSError:
         return False
