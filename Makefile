@@ -37,7 +37,7 @@ test: setup ## Everything CI needs: lint, types, unit, contract, integration, en
 	@deploy/local/setup.sh --compose
 	@$(MAKE) --no-print-directory lint types
 	@$(RUN) siyu schemas
-	@$(RUN) pytest tests --numprocesses 3 --dist loadfile
+	@$(RUN) pytest tests --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: lint
 lint: ## Format and lint checks

@@ -3,17 +3,13 @@
 import asyncio
 import csv
 import gzip
-import json
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-import yaml
-from rich.console import Console
+from playing import demo, played, sections
 
-from deploy.local.demo import Demo, play
 from deploy.local.ports import answers
 from deploy.local.runner import Runner
 from deploy.local.stack import HOST, StackConfig
@@ -21,25 +17,6 @@ from deploy.local.stack import HOST, StackConfig
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 KILLED_IN_TURN = ("ingest", "journey", "performance", "sink", "executor")
-
-
-def demo(tmp_path: Path, **fields: Any) -> Demo:
-    return Demo(
-        **{"base_dir": tmp_path / "demo", "staff": 20, "customers": 200, "plain": True, "free_ports": True} | fields
-    )
-
-
-async def played(what: Demo, **beside: Any) -> dict[str, Any]:
-    """The audit's report of a run that must end with status 0."""
-    status = await play(what, Console(width=160), **beside)
-    report: dict[str, Any] = json.loads((what.base_dir / "audit.json").read_text(encoding="utf-8"))
-    assert report["clean"], [section for section in report["sections"] if section["differences"]]
-    assert status == 0
-    return report
-
-
-def sections(report: dict[str, Any], source: str) -> dict[str, int]:
-    return {s["name"]: s["found"] for s in report["sections"] if s["source"] == source}
 
 
 async def test_a_short_day_loses_nothing_and_leaves_nothing_running(tmp_path: Path) -> None:
@@ -85,20 +62,6 @@ async def _flowing(http: httpx2.AsyncClient, config: StackConfig, *, beyond: int
         if status["callbacks"]["delivered"] > beyond or status["state"] != "playing":
             return status
         await asyncio.sleep(0.05)
-
-
-async def test_a_living_world_that_loses_callbacks_comes_out_as_they_tell_it(tmp_path: Path) -> None:
-    shipped = yaml.safe_load((files("simulator") / "scenarios" / "lossy.yaml").read_text(encoding="utf-8"))
-    shipped["story"] |= {"duration_s": 20, "pace": 60_000}
-    shipped["delivery"] |= {"lost_share": 0.05, "shuffle_seconds": 1}
-    scenario = tmp_path / "short.yaml"
-    scenario.write_text(yaml.safe_dump(shipped, allow_unicode=True), encoding="utf-8")
-    what = demo(tmp_path, scenario=str(scenario), scale=0.2)
-    report = await played(what)
-    truth = json.loads((what.base_dir / "truth.json").read_text(encoding="utf-8"))
-    assert len(truth["untold"]["callbacks"]) > 5
-    assert any("opening" in pair for pair in truth["relationships"]), "friends of long ago have parted"
-    assert all(found > 0 for found in sections(report, "truth").values())
 
 
 async def test_a_purchase_history_comes_out_to_the_cent(tmp_path: Path) -> None:
