@@ -18,6 +18,7 @@ KEEP ?=
 DATA ?=
 SCENARIO ?= demo
 SCALE ?= 1
+RATE ?= 1
 
 .PHONY: help
 help: ## List the targets
@@ -28,8 +29,8 @@ setup: ## Install what is missing: uv, Python packages, Java and Maven, Kafka's 
 	@deploy/local/setup.sh
 
 .PHONY: demo
-demo: setup ## Play a scenario (SCENARIO= SCALE=; DATA=file.csv.gz: a real year) through everything and audit it; SEED= STAFF= CUSTOMERS= KEEP=1
-	@$(RUN) siyu demo --scenario $(SCENARIO) --scale $(SCALE) --seed $(SEED) --staff $(STAFF) --customers $(CUSTOMERS) \
+demo: setup ## Play a scenario (SCENARIO= SCALE= RATE=; DATA=file.csv.gz: a real year) through everything and audit it; SEED= STAFF= CUSTOMERS= KEEP=1
+	@$(RUN) siyu demo --scenario $(SCENARIO) --scale $(SCALE) --rate $(RATE) --seed $(SEED) --staff $(STAFF) --customers $(CUSTOMERS) \
 		$(if $(DATA),--data $(DATA)) $(if $(KEEP),--keep)
 
 .PHONY: test

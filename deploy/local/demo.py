@@ -56,6 +56,8 @@ class Demo:
     """Name of a shipped scenario, or a file."""
     scale: float = 1.0
     """Share of the scenario's population."""
+    rate: float = 1.0
+    """Business seconds a second, for every process: a soak test of a day in an hour has 24."""
     seed: int = 1
     staff: int = 200
     customers: int = 5_000
@@ -89,7 +91,7 @@ class Demo:
         return replace(
             config,
             corps=base / "corps.yaml",
-            clock_file=base / "clock.json" if self.data is not None else None,
+            clock_file=base / "clock.json" if self.data is not None or self.rate != 1 else None,
             extra_env={"simulator": simulator},
         )
 
@@ -133,13 +135,16 @@ def write_corps(path: Path, seed: int) -> None:
     path.chmod(0o600)
 
 
-def write_clock(path: Path, data: Path) -> None:
-    """Business time begins the day before the data does; the simulator lets it jump later. Raises StartFailed."""
+def write_clock(path: Path, demo: Demo) -> None:
+    """Business time begins now; or the day before the data does, to jump later. Raises StartFailed."""
+    if demo.data is None:
+        write_segments(path, [{"wall_ms": wall_ms(), "business_ms": wall_ms(), "rate": demo.rate}])
+        return
     from simulator.retail_data import RetailDataError, read_history
     from simulator.scenario.retail import opening_s
 
     try:
-        begin_ms = opening_s(read_history(data)) * 1000
+        begin_ms = opening_s(read_history(demo.data)) * 1000
     except RetailDataError as error:
         raise StartFailed(str(error)) from None
     write_segments(path, [{"wall_ms": wall_ms(), "business_ms": begin_ms, "rate": 1.0}])
@@ -161,8 +166,8 @@ async def play(
     plain = demo.plain or not console.is_terminal
     with fresh_folder(config.base_dir):
         write_corps(config.corps, demo.seed)
-        if demo.data is not None and config.clock_file is not None:
-            write_clock(config.clock_file, demo.data)
+        if config.clock_file is not None:
+            write_clock(config.clock_file, demo)
         view = LiveView(config, console, plain=plain)
         view.say(f"数据与日志 data and logs: {config.base_dir} (log/<process>.log)")
         runner = stack.runner(config, on_event=view.event)
@@ -311,6 +316,9 @@ def command(
         str, typer.Option(help="What is played: `siyu sim scenarios` lists them; or a file.")
     ] = Demo.scenario,
     scale: Annotated[float, typer.Option(min=0.0001, help="Share of the scenario's population.")] = Demo.scale,
+    rate: Annotated[
+        float, typer.Option(min=1, max=1000, help="Business seconds a second, for every process; not with data.")
+    ] = Demo.rate,
     seed: Annotated[int, typer.Option(help="Decides everything that happens.")] = Demo.seed,
     staff: Annotated[int, typer.Option(min=1, help="Staff members.")] = Demo.staff,
     customers: Annotated[int, typer.Option(min=1, help="Customers of the invented day.")] = Demo.customers,
@@ -330,6 +338,8 @@ def command(
     ] = None,
 ) -> None:
     """Play a day, or a year of real purchases, through the whole system and audit it. 一键演示。"""
+    if data is not None and rate != 1:
+        raise typer.BadParameter("a replay has its own pace: --replay-seconds", param_hint="--rate")
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=PLAIN_WIDTH)
@@ -337,6 +347,7 @@ def command(
         base_dir=base_dir,
         scenario=scenario,
         scale=scale,
+        rate=rate,
         seed=seed,
         staff=staff,
         customers=customers,
