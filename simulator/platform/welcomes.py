@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from simulator.platform.errors import ApiError
@@ -30,8 +30,8 @@ class Welcome:
     sent_ms: int = 0
     sent_by: str = ""
     """Agent id of the app whose call delivered it."""
-    refused: int = 0
-    """Calls that came for it and were refused: too late or once more."""
+    refused: set[int] = field(default_factory=set)
+    """What calls for it were answered with that did not deliver it."""
 
     def truth(self) -> dict[str, Any]:
         return {
@@ -40,6 +40,7 @@ class Welcome:
             "customer_id": self.event.customer_id,
             "event_time_ms": self.event.time_s * 1000,
             "sent": self.sent,
+            "refused": sorted(self.refused),
         }
 
 
@@ -72,6 +73,11 @@ class Welcomes:
         """The pair separated: the next add is a new acquaintance."""
         self._greeted.discard(pair)
 
+    def refuse(self, code: str, errcode: int) -> None:
+        """Notes what a call for a code was answered with."""
+        if (welcome := self._by_code.get(code)) is not None:
+            welcome.refused.add(errcode)
+
     def use(
         self, code: str, agent_id: str, now_ms: int, check: Callable[[ContactChange], None] | None = None
     ) -> ContactChange:
@@ -83,11 +89,9 @@ class Welcomes:
         if welcome is None:
             raise ApiError(41050)
         if welcome.sent or welcome.event.pair in self._greeted:
-            welcome.refused += 1
             competing = welcome.sent and welcome.sent_by != agent_id
             raise ApiError(41096 if competing and now_ms - welcome.sent_ms < _DISTRIBUTING_MS else 41051)
         if now_ms > welcome.expires_ms:
-            welcome.refused += 1
             self.late += 1
             raise ApiError(41050)
         if check is not None:

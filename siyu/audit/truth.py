@@ -30,6 +30,8 @@ class Truth:
     refunds: list[Refund]
     welcomes: dict[tuple[str, str, str, int], bool]
     """(corp, staff, customer, event time) → whether the platform took a welcome for its code in time."""
+    refusals: dict[tuple[str, str, str, int], frozenset[int]]
+    """What calls for those codes were answered with that delivered nothing."""
     dropped: int
     """Callbacks that the platform gave up on: no system can know of them from callbacks alone."""
     told: dict[Key, Relationship | None]
@@ -80,6 +82,10 @@ def load_truth(path: Path) -> Truth:
             welcomes={
                 (w["corp_id"], w["staff_id"], w["customer_id"], w["event_time_ms"]): w["sent"] for w in raw["welcomes"]
             },
+            refusals={
+                (w["corp_id"], w["staff_id"], w["customer_id"], w["event_time_ms"]): frozenset(w["refused"])
+                for w in raw["welcomes"]
+            },
             dropped=raw["callbacks"]["dropped"],
             told={
                 **dict.fromkeys((key[:3] for key in untold), None),
@@ -127,7 +133,7 @@ def check_truth(truth: Truth, contacts: list[Contact], tables: tuple[Found, Foun
 
 
 def _check_welcomes(truth: Truth, contacts: list[Contact], outcomes: Found) -> Section:
-    """Sent in truth if and only if recorded as done; else recorded as expired.
+    """Sent in truth if and only if recorded as done; else as expired, or as refused with a code the platform gave.
 
     `already_done` is right for a code that was used before, and for the second code of an acquaintance (its half add
     had one too) whose welcome went out with the first.
@@ -151,8 +157,8 @@ def _check_welcomes(truth: Truth, contacts: list[Contact], outcomes: Found) -> S
         elif (row["status"] in SENT) != welcomes[key]:
             sent = {"sent": (welcomes[key], row["status"] in SENT)}
             section.add(Difference("different", "sent or not is told wrongly", (corp_id, action_id), sent))
-        elif row["status"] not in SENT and row["status"] != "expired":
-            section.add(Difference("different", "neither sent nor expired", (corp_id, action_id)))
+        elif row["status"] not in (*SENT, "expired") and row["errcode"] not in truth.refusals.get(key, ()):
+            section.add(Difference("different", "neither sent, expired nor refused", (corp_id, action_id)))
         seen.add(key)
     for corp_id, staff_id, customer_id, time_ms in welcomes.keys() - seen:
         key_shown = (corp_id, staff_id, customer_id, str(time_ms))

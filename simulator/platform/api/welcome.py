@@ -68,6 +68,14 @@ def send_welcome_msg(call: Call) -> Answer:
     The platform documents no code for members who have not logged in for long: here 40205, as with transfers.
     """
     code = fields.text(call.body, "welcome_code", required=True)
+    try:
+        return _deliver(call, code)
+    except ApiError as error:
+        call.corp.welcomes.refuse(code, error.errcode)
+        raise
+
+
+def _deliver(call: Call, code: str) -> Answer:
     text = check_message(call, call.body)
 
     def check(event: ContactChange) -> None:

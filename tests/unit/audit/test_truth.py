@@ -34,7 +34,9 @@ TRUTH = {
             "refunds": [{"refund_id": "R1", "time_ms": T + 2000, "amount_fen": 200, "staff_id": "s1"}],
         }
     ],
-    "welcomes": [{"corp_id": "ww1", "staff_id": "s1", "customer_id": "c1", "event_time_ms": T, "sent": True}],
+    "welcomes": [
+        {"corp_id": "ww1", "staff_id": "s1", "customer_id": "c1", "event_time_ms": T, "sent": True, "refused": []}
+    ],
     "callbacks": {"planned": 1, "delivered": 1, "dropped": 0, "duplicates": 0},
     "untold": {"callbacks": [], "relationships": []},
 }
@@ -109,6 +111,15 @@ def test_a_file_that_is_no_truth_is_refused(tmp_path, content):
     path.write_text(content)
     with pytest.raises(FileError, match=r"truth\.json"):
         load_truth(path)
+
+
+def test_a_welcome_the_platform_refused_is_no_difference_if_it_did(tmp_path):
+    refused = outcomes("failed")
+    refused[0][1]["errcode"] = 41054
+    for codes, different in (([41054], 0), ([], 1), ([41053], 1)):
+        path = tmp_path / "truth.json"
+        path.write_text(json.dumps({**TRUTH, "welcomes": [{**TRUTH["welcomes"][0], "sent": False, "refused": codes}]}))
+        assert check(load_truth(path), ends=refused)["actions"] == (0, 0, different)
 
 
 def test_what_no_callback_has_told_is_not_expected_of_us(tmp_path):
