@@ -7,31 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-import msgspec
-
+from simulator.pay.refunds import RefundRules, RefundStatus
 from simulator.pay.signing import digits
 from simulator.pay.times import day_text, rfc3339
 from simulator.world.corp import CorpWorld
 
-RefundStatus = Literal["PROCESSING", "SUCCESS", "CLOSED", "ABNORMAL"]
 
-
-class PayRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PayRules(RefundRules, frozen=True, forbid_unknown_fields=True):
     """Limits and chances of WeChat Pay (fact sheet 3.15); section ``pay`` of the rules. Seconds, shares, counts."""
 
-    refund_per_order_s: int = 60
-    """Least distance between two refunds of one order."""
-    refunds_per_order: int = 50
-    refund_within_s: int = 365 * 86_400
-    refunds_per_second: int = 150
-    refund_least_s: int = 5
-    refund_most_s: int = 60
-    """A refund asked for through the API takes between these, drawn evenly."""
-    refund_abnormal_share: float = 0.01
-    """Refunds that the payer's bank cannot take."""
-    refund_closed_share: float = 0.002
     stocks_per_minute: int = 60
     """Batches a merchant may create."""
     stocks_per_minute_overall: int = 1_000

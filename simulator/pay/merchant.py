@@ -34,8 +34,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from simulator.pay import signing
 from simulator.pay.coupons import CouponBook
 from simulator.pay.gifts import GiftBook
-from simulator.pay.ledger import Ledger, PayRules, Refund, RefundStatus, Transaction
+from simulator.pay.ledger import Ledger, PayRules, Refund, Transaction
 from simulator.pay.notify import COUPON_RETRY_S, PayNotifier
+from simulator.pay.refunds import RefundStatus, refund_end
 from simulator.pay.vouchers import Voucher, VoucherBook
 from simulator.world.corp import CorpWorld
 
@@ -284,15 +285,8 @@ class Merchant:
 
     def process(self, corp: CorpWorld, transaction: Transaction, refund: Refund) -> None:
         """Plans how a refund that the API accepted ends."""
-        rules = corp.rules_of("pay", PayRules)
         chance = corp.random("refund", self.mchid, refund.out_refund_no)
-        takes_s = chance.randint(rules.refund_least_s, max(rules.refund_least_s, rules.refund_most_s))
-        fate = chance.random()
-        status: RefundStatus = "SUCCESS"
-        if fate < rules.refund_abnormal_share:
-            status = "ABNORMAL"
-        elif fate < rules.refund_abnormal_share + rules.refund_closed_share:
-            status = "CLOSED"
+        takes_s, status = refund_end(corp.rules_of("pay", PayRules), chance)
         corp.schedule.at(refund.created_s + takes_s, partial(self._end_refund, corp, transaction, refund, status))
 
     def take_voucher(self, corp: CorpWorld, *, stock_id: str, openid: str, appid: str, time_s: int) -> Voucher | None:

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from simulator.pay import signing
 from simulator.pay.files import Files, sha1, table, yuan
+from simulator.pay.refunds import RefundRules, RefundStatus, refund_end
 from simulator.pay.times import day_text, rfc3339
 from simulator.world.bills import COLLECTION, MINI_PROGRAM, REFUND, Bill, BillBook
 from simulator.world.corp import CorpWorld
@@ -28,7 +29,6 @@ from simulator.world.funds import ReceivingMerchant, ReceivingMerchants
 from simulator.world.payers import Payers
 
 State = Literal["NOTPAY", "SUCCESS", "REFUND", "CLOSED"]
-RefundState = Literal["PROCESSING", "SUCCESS", "CLOSED", "ABNORMAL"]
 
 EVENT = "miniapppay"
 """What an app lists among its events to take these pushes; apps without a list take everything."""
@@ -37,7 +37,7 @@ _SUMMARIES = {"SUCCESS": "退款成功", "CLOSED": "退款关闭", "ABNORMAL": "
 _RECEIVED_BY = "支付用户零钱"
 
 
-class MiniPayRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class MiniPayRules(RefundRules, frozen=True, forbid_unknown_fields=True):
     """miniapppay (fact sheet 3.10), section ``miniapppay`` of the rules. Fen, seconds, shares."""
 
     open: bool = True
@@ -53,15 +53,6 @@ class MiniPayRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     amount_most_fen: int = 5_000_000
     bill_lag_ms: int = 3_000
     """A bill can be read up to so long after."""
-    refund_within_s: int = 365 * 86_400
-    refunds_per_order: int = 50
-    refund_per_order_s: int = 60
-    """Least distance between two requests for refunds of one order."""
-    refunds_per_second: int = 150
-    refund_least_s: int = 5
-    refund_most_s: int = 60
-    refund_abnormal_share: float = 0.01
-    refund_closed_share: float = 0.002
     bill_days: int = 92
     """Files of bills can be asked for so many days back."""
     bill_ready_s: int = 10 * 3_600
@@ -88,7 +79,7 @@ class MiniRefund:
     amount_fen: int
     reason: str
     created_s: int
-    state: RefundState = "PROCESSING"
+    state: RefundStatus = "PROCESSING"
     ended_s: int = 0
 
 
@@ -309,19 +300,12 @@ class MiniOrders:
         self, order: MiniOrder, *, out_refund_no: str, amount_fen: int, reason: str, now_s: int
     ) -> MiniRefund:
         """A refund that was accepted; how it ends, the seed knows."""
-        rules = self.rules
         refund = MiniRefund(self._number("50300", now_s), out_refund_no, amount_fen, reason, now_s)
         order.refunds.append(refund)
         order.state = "REFUND"
         self._refunds[order.mch_id, out_refund_no] = (order, refund)
         chance = self._corp.random("mini-refund", order.mch_id, out_refund_no)
-        takes_s = chance.randint(rules.refund_least_s, max(rules.refund_least_s, rules.refund_most_s))
-        fate = chance.random()
-        state: RefundState = "SUCCESS"
-        if fate < rules.refund_abnormal_share:
-            state = "ABNORMAL"
-        elif fate < rules.refund_abnormal_share + rules.refund_closed_share:
-            state = "CLOSED"
+        takes_s, state = refund_end(self.rules, chance)
         self._corp.schedule.at(now_s + takes_s, partial(self._end_refund, order, refund, state))
         return refund
 
@@ -418,7 +402,7 @@ class MiniOrders:
         merchants = self._corp.of(ReceivingMerchants).by_id
         merchants[application.mch_id] = ReceivingMerchant(application.mch_id, application.name)
 
-    def _end_refund(self, order: MiniOrder, refund: MiniRefund, state: RefundState, time_s: int) -> None:
+    def _end_refund(self, order: MiniOrder, refund: MiniRefund, state: RefundStatus, time_s: int) -> None:
         refund.state, refund.ended_s = state, time_s
         if state == "CLOSED" and not order.gone_fen:
             order.state = "SUCCESS"
