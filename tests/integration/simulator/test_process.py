@@ -1,75 +1,15 @@
 """``python -m simulator`` as a process: over real sockets, stopped by a signal, refusing what cannot be run."""
 
-import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import httpx2
 import pytest
 
 from deploy.local.ports import free_ports
 from siyu.ops.clock import wall_ms, write_segments
-
-CORPS = """corps:
-  - {corp_id: wwtest0000000001, agent_id: "1000002", secret: s1, callback_token: abc,
-     callback_aes_key: jWmYm7qr5nMoAUwZRjGtBxmz3KA1tkAj3ykkR6q2B2C}
-"""
-
-
-@pytest.fixture
-def receiver() -> Iterator[tuple[str, list[str]]]:
-    """Where callbacks go: answers 200 and notes the path."""
-    paths: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            paths.append(self.path)
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}", paths
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    running: list[subprocess.Popen[str]] = []
-    (tmp_path / "corps.yaml").write_text(CORPS)
-
-    def begin(**environment: str) -> subprocess.Popen[str]:
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("SIYU_")}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "simulator"],
-            env={**inherited, "SIYU_CORPS": str(tmp_path / "corps.yaml"), **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        running.append(process)
-        return process
-
-    yield begin
-    for process in running:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
 
 
 def test_it_plays_over_real_sockets_and_ends_on_a_signal(start, receiver, tmp_path):

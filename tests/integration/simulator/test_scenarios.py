@@ -1,23 +1,12 @@
 """Scenario files played by a process: over real sockets to the end, or refused in one line that names the line."""
 
-import os
 import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import httpx2
 import pytest
 
 from deploy.local.ports import free_ports
 
-CORPS = """corps:
-  - {corp_id: wwtest0000000001, agent_id: "1000002", secret: s1, callback_token: abc,
-     callback_aes_key: jWmYm7qr5nMoAUwZRjGtBxmz3KA1tkAj3ykkR6q2B2C}
-"""
 SHORT = """
 about: ten seconds of a small world
 population: {staff: 20, customers: 3000, newcomers: 500, group_only: 60}
@@ -32,63 +21,14 @@ limits: {welcome_seconds: 1, bill_lag_seconds: 0.5}
 """
 
 
-class _Receiver(BaseHTTPRequestHandler):
-    """Answers 200."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def receiver() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Receiver)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    running: list[subprocess.Popen[str]] = []
-    (tmp_path / "corps.yaml").write_text(CORPS)
-
-    def begin(**environment: str) -> subprocess.Popen[str]:
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("SIYU_")}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "simulator"],
-            env={**inherited, "SIYU_CORPS": str(tmp_path / "corps.yaml"), "SIYU_METRICS_PORT": "0", **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        running.append(process)
-        return process
-
-    yield begin
-    for process in running:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
 def test_a_living_world_plays_to_its_end_and_tells_its_truth(start, receiver, tmp_path):
+    base, _ = receiver
     (port,) = free_ports(1)
     scenario = tmp_path / "short.yaml"
     scenario.write_text(SHORT)
     process = start(
         SIYU_PORT=str(port),
-        SIYU_SIM_CALLBACK_BASE=receiver,
+        SIYU_SIM_CALLBACK_BASE=base,
         SIYU_SIM_SCENARIO=str(scenario),
         SIYU_SIM_SCALE="0.5",
         SIYU_SIM_AUTOSTART="1",

@@ -3,11 +3,8 @@
 import os
 import signal
 import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
@@ -19,18 +16,6 @@ from deploy.local.ports import free_ports
 from siyu.cli import app
 from siyu.ops.clock import FileClock
 from siyu.ops.corps import load_corps
-
-CORPS = """corps:
-  - {corp_id: wwtest0000000001, agent_id: "1000002", secret: s1, callback_token: abc,
-     callback_aes_key: jWmYm7qr5nMoAUwZRjGtBxmz3KA1tkAj3ykkR6q2B2C}
-"""
-
-
-@pytest.fixture
-def corps(tmp_path: Path) -> Path:
-    path = tmp_path / "corps.yaml"
-    path.write_text(CORPS)
-    return path
 
 
 @pytest.fixture
@@ -45,55 +30,11 @@ def siyu(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def start(launch, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     """``siyu sim run`` as a process in a folder of its own."""
-    running: list[subprocess.Popen[str]] = []
-
-    def begin(*args: str, **environment: str) -> subprocess.Popen[str]:
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("SIYU_")}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "siyu", "sim", "run", *args],
-            env={**inherited, "SIYU_METRICS_PORT": "0", **environment},
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        running.append(process)
-        return process
-
-    yield begin
-    for process in running:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
-@pytest.fixture
-def receiver() -> Iterator[tuple[str, list[str]]]:
-    """Where callbacks go: answers 200 and notes the path."""
-    paths: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            paths.append(self.path)
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}", paths
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    return lambda *args, **environment: launch(
+        "siyu", "sim", "run", *args, cwd=tmp_path, **{"SIYU_METRICS_PORT": "0", **environment}
+    )
 
 
 def until_listening(process: subprocess.Popen[str]) -> list[str]:
