@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from siyu.events.business_time import SHANGHAI
 from siyu.ops.clock import ClockError, FileClock, wall_ms, write_segments
 
 NOTICE_MS = 500
@@ -25,7 +26,6 @@ MAX_STEP_S = 315_360_000
 LAST_MS = 7_258_118_400_000
 """2200-01-01: times beyond would not fit everywhere they are written."""
 _SEGMENTS_KEPT = 200
-_DAY_ZONE = dt.timezone(dt.timedelta(hours=8))
 
 
 class BadClock(ValueError):
@@ -75,7 +75,7 @@ def _instant_ms(text: str) -> int:
     except ValueError:
         raise BadClock(f"clock start {text!r}: an ISO 8601 time, for example 2026-01-01T09:00:00+08:00") from None
     if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=_DAY_ZONE)
+        moment = moment.replace(tzinfo=SHANGHAI)
     millis = round(moment.timestamp() * 1000)
     if not 0 < millis < LAST_MS:
         raise BadClock(f"clock start {text!r}: between 1970 and 2200")

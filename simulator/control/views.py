@@ -24,15 +24,14 @@ from simulator.world.messages import MessageBook
 from simulator.world.people import LEFT
 from simulator.world.relations import Relationship
 from simulator.world.scale import Scale
-
-_BEIJING = dt.timezone(dt.timedelta(hours=8))
+from siyu.events.business_time import SHANGHAI
 
 Row = dict[str, Any]
 
 
 def beijing(ms: int) -> str:
     """``2026-11-21T20:41:15+08:00``."""
-    return dt.datetime.fromtimestamp(ms / 1000, _BEIJING).isoformat(timespec="seconds")
+    return dt.datetime.fromtimestamp(ms / 1000, SHANGHAI).isoformat(timespec="seconds")
 
 
 def world(corps: Mapping[str, CorpWorld], now_s: int) -> list[Row]:

@@ -14,8 +14,9 @@ from typing import Any, Literal
 from simulator.pay.errors import PayError
 from simulator.pay.ledger import Promotion, Refund, Transaction
 from simulator.pay.signing import digits
-from simulator.pay.times import day_start, rfc3339
+from simulator.pay.times import rfc3339
 from simulator.world.corp import CorpWorld
+from simulator.world.days import day_start
 
 StockStatus = Literal["unactivated", "audit", "running", "stoped", "paused"]
 """``stoped`` is how the platform spells it."""

@@ -13,8 +13,9 @@ from typing import Any
 
 from simulator.pay.errors import PayError
 from simulator.pay.signing import digits
-from simulator.pay.times import day_start, rfc3339
+from simulator.pay.times import rfc3339
 from simulator.world.corp import CorpWorld
+from simulator.world.days import day_start
 
 
 @dataclass(slots=True)

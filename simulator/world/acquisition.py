@@ -19,10 +19,10 @@ from functools import partial
 import msgspec
 
 from simulator.world.corp import CorpWorld, Said
+from simulator.world.days import day_start
 from simulator.world.people import LEFT
 from simulator.world.relations import MIN_GAP_S, ContactChange
 from simulator.world.roster import Roster
-from simulator.world.statistics import day_start_s
 
 DAY_S = 86_400
 THROUGH_LINK = 16
@@ -164,7 +164,7 @@ class AcquisitionBook:
         """The corp pays for more: they end at a midnight, and are warned of as it comes nearer."""
         self.open(time_s)
         before = self.balance
-        package = Package(day_start_s(time_s) + lasts_days * DAY_S, uses, uses)
+        package = Package(day_start(time_s) + lasts_days * DAY_S, uses, uses)
         self.packages.append(package)
         self.packages.sort(key=lambda p: p.expires_s)
         for days in self.rules.warn_days:
@@ -228,7 +228,7 @@ class AcquisitionBook:
         link = self.links.get(link_id)
         if link is None or customer_id not in self._corp.people.known:
             return False
-        link.visitors.setdefault(day_start_s(time_s), set()).add(customer_id)
+        link.visitors.setdefault(day_start(time_s), set()).add(customer_id)
         if self.balance <= 0 or not self._check_available(link, time_s):
             return False
         state = channel.encode("utf-8", "ignore")[: self.rules.channel_bytes].decode("utf-8", "ignore")
@@ -338,7 +338,7 @@ class AcquisitionBook:
         link.came[customer_id] = LinkCustomer(customer_id, staff_id, state)
         self._through[staff_id, customer_id] = link.link_id
         self._corp.happen(event)
-        day_s = day_start_s(due_s)
+        day_s = day_start(due_s)
         link.added[day_s] = link.added.get(day_s, 0) + 1
         if new:
             self._spend(due_s)

@@ -1,37 +1,12 @@
-"""Business days of a corp (Asia/Shanghai), and how often a customer may be reached in one, a week or a month. Pure."""
+"""How often a customer may be reached in a business day, a week or a month. Pure."""
 
 from __future__ import annotations
 
-import calendar
-from datetime import UTC, datetime
 from typing import Literal
 
-DAY_S = 86_400
-_SHANGHAI_S = 8 * 3_600
+from simulator.world.days import day_of, days_in_month, month_of, week_of
 
 Period = Literal["day", "week", "month"]
-
-
-def day_of(time_s: int) -> int:
-    """Number of the calendar day in Shanghai."""
-    return (time_s + _SHANGHAI_S) // DAY_S
-
-
-def week_of(time_s: int) -> int:
-    """Number of the calendar week, which begins on Monday (day 0 was a Thursday)."""
-    return (day_of(time_s) + 3) // 7
-
-
-def month_of(time_s: int) -> int:
-    """Number of the calendar month."""
-    date = datetime.fromtimestamp(time_s + _SHANGHAI_S, UTC)
-    return date.year * 12 + date.month - 1
-
-
-def days_in_month(time_s: int) -> int:
-    """28 to 31."""
-    date = datetime.fromtimestamp(time_s + _SHANGHAI_S, UTC)
-    return calendar.monthrange(date.year, date.month)[1]
 
 
 class Caps:

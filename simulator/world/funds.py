@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from simulator.pay.times import DAY_S, day_start, day_text
+from simulator.pay.times import day_text
 from simulator.world.bills import COLLECTION, Bill, BillBook, ExternalPayRules
 from simulator.world.corp import CorpWorld
+from simulator.world.days import DAY_S, day_start
 
 APPLYING, BOUND, WITHDRAWN = 1, 2, 3
 """bind_status of a merchant."""

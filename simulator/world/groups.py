@@ -17,10 +17,10 @@ from types import MappingProxyType
 import msgspec
 
 from simulator.world.corp import CorpWorld
+from simulator.world.days import day_start
 from simulator.world.people import ACTIVE, LEFT
 from simulator.world.relations import ContactChange
 from simulator.world.roster import Roster
-from simulator.world.statistics import day_start_s
 from simulator.world.transfers import DAY_S, Kind, Transfers
 
 INVITED, BY_LINK, SCANNED = 1, 2, 3
@@ -376,7 +376,7 @@ class Groups:
             group.passed_on_s = [time_s for time_s in group.passed_on_s if time_s >= start_s]
             if len(group.passed_on_s) >= transfers.rules.per_window:
                 return 40128
-        day = (kind, owner, day_start_s(now_s))
+        day = (kind, owner, day_start(now_s))
         if self._handed_on[day] >= transfers.rules.groups_per_day:
             return 45009
         self._handed_on[day] += 1
@@ -534,7 +534,7 @@ class Groups:
         group.views.append((time_s, view))
 
     def _count(self, group: Group, time_s: int) -> GroupDay:
-        day = group.days.setdefault(day_start_s(time_s), GroupDay())
+        day = group.days.setdefault(day_start(time_s), GroupDay())
         day.members = len(group.now.members)
         return day
 

@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from simulator.world.caps import DAY_S, Caps, Period
+from simulator.world.caps import Caps, Period
 from simulator.world.corp import CorpWorld, Said, Touch
+from simulator.world.days import DAY_S
 from simulator.world.groups import Groups
 from simulator.world.habits import confirms_after_s, yields_to_reminder
 from simulator.world.opaque import opaque_id

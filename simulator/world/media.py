@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from simulator.world.caps import day_of, month_of
 from simulator.world.corp import CorpWorld
+from simulator.world.days import day_of, month_of
 
 MESSAGE, MOMENT, ALBUM = "message", "moment", "album"
 """Scenes."""

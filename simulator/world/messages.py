@@ -20,8 +20,8 @@ from typing import Any
 import msgspec
 
 from simulator.platform.errors import ApiError
-from simulator.world.caps import day_of
 from simulator.world.corp import CorpWorld
+from simulator.world.days import day_of
 from simulator.world.habits import confirms_after_s
 from simulator.world.people import ACTIVE, DISABLED, LEFT
 from simulator.world.roster import Roster

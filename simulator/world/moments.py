@@ -17,8 +17,9 @@ from typing import Any
 import msgspec
 
 from simulator.platform.throttle import Limits, Throttle
-from simulator.world.caps import Caps, month_of
+from simulator.world.caps import Caps
 from simulator.world.corp import CorpWorld, Touch
+from simulator.world.days import month_of
 from simulator.world.mass import SHOWN_CHARS
 from simulator.world.notes import Notes
 from simulator.world.opaque import opaque_id

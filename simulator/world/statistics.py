@@ -12,15 +12,8 @@ from dataclasses import dataclass, fields
 import msgspec
 
 from simulator.world.corp import Complaint, CorpWorld, Said
+from simulator.world.days import DAY_S, day_start
 from simulator.world.relations import ContactChange
-
-DAY_S = 86_400
-_SHANGHAI_S = 8 * 3_600
-
-
-def day_start_s(time_s: int) -> int:
-    """Epoch second of the Shanghai midnight at or before an instant."""
-    return (time_s + _SHANGHAI_S) // DAY_S * DAY_S - _SHANGHAI_S
 
 
 class StatisticsRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -110,7 +103,7 @@ class Statistics:
         return over and self._corp.random("statistics", day_s).random() < self.rules.zero_share
 
     def _day(self, staff_id: str, time_s: int) -> StaffDay:
-        day_s = day_start_s(time_s)
+        day_s = day_start(time_s)
         if day_s > self._today:
             self._today = day_s
             self._talks.clear()

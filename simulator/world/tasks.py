@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from itertools import islice
 
-from simulator.world.caps import DAY_S
 from simulator.world.corp import CorpWorld
+from simulator.world.days import DAY_S
 from simulator.world.habits import confirms_after_s
 from simulator.world.people import ACTIVE
 from simulator.world.scale import Scale

@@ -14,10 +14,10 @@ from typing import Literal
 import msgspec
 
 from simulator.world.corp import CorpWorld, Touch
+from simulator.world.days import day_start
 from simulator.world.people import ACTIVE, LEFT
 from simulator.world.relations import MIN_GAP_S, ContactChange
 from simulator.world.roster import Roster
-from simulator.world.statistics import day_start_s
 
 Kind = Literal["on_job", "resigned"]
 DONE, WAITING, REFUSED, FULL = 1, 2, 3, 4
@@ -141,7 +141,7 @@ class Transfers:
 
     def window_start_s(self, now_s: int) -> int:
         """The first second of the natural days that count, today being the last of them."""
-        return day_start_s(now_s) - (self.rules.window_days - 1) * DAY_S
+        return day_start(now_s) - (self.rules.window_days - 1) * DAY_S
 
     def _leavers(self, now_s: int) -> list[tuple[int, str]]:
         oldest_s = now_s - self.rules.resigned_within_days * DAY_S

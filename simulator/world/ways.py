@@ -12,6 +12,7 @@ import msgspec
 
 from simulator.platform.errors import ApiError
 from simulator.world.corp import CorpWorld
+from simulator.world.days import day_of
 from simulator.world.groups import Groups
 from simulator.world.opaque import opaque_id
 from simulator.world.people import LEFT
@@ -112,7 +113,7 @@ class Ways:
             raise ApiError(41045)
         way = way_of(opaque_id(self._corp, "", "way", self._made))
         if way.temporary:
-            day = (now_s + 8 * 3_600) // 86_400
+            day = day_of(now_s)
             made = self._temporary_of[1] if self._temporary_of[0] == day else 0
             if made >= self.rules.temporary_a_day:
                 raise ApiError(41045)

@@ -10,7 +10,8 @@ from simulator.pay.coupons import CouponBook, Stock
 from simulator.pay.errors import PayError
 from simulator.pay.files import PATH, Files, sha1, table, yuan
 from simulator.pay.routes import Answer, PayCall, Routes, page_of
-from simulator.pay.times import DAY_S, day_start, parse_rfc3339, rfc3339
+from simulator.pay.times import parse_rfc3339, rfc3339
+from simulator.world.days import DAY_S, day_start
 
 ROUTES = Routes()
 

@@ -9,9 +9,9 @@ from simulator.platform.api.statistics import window
 from simulator.platform.endpoint import Answer, Api, Call
 from simulator.platform.errors import ApiError
 from simulator.world.acquisition import AcquisitionBook, Link
+from simulator.world.days import DAY_S
 from simulator.world.people import LEFT
 from simulator.world.roster import Roster
-from simulator.world.statistics import DAY_S
 
 API = Api()
 ALWAYS = (AcquisitionBook,)

@@ -9,9 +9,10 @@ from simulator.platform import fields
 from simulator.platform.api.statistics import window
 from simulator.platform.endpoint import Answer, Api, Call
 from simulator.platform.errors import ApiError
+from simulator.world.days import DAY_S
 from simulator.world.groups import Group, GroupFigures, Groups, JoinWay, Member
 from simulator.world.people import LEFT
-from simulator.world.statistics import DAY_S, Statistics
+from simulator.world.statistics import Statistics
 
 API = Api()
 ALWAYS = (Groups,)

@@ -13,17 +13,18 @@ from simulator.platform import fields
 from simulator.platform.api.welcome import check_media, check_words
 from simulator.platform.endpoint import Answer, Api, Call
 from simulator.platform.errors import TEXTS, ApiError
-from simulator.world.kf import HUMAN, Account, KfDesk, Session, Tally, midnight
+from simulator.world.days import DAY_S, day_start
+from simulator.world.kf import KfDesk
+from simulator.world.kf_records import HUMAN, Account, Session, Tally
 from simulator.world.media import MESSAGE
 from simulator.world.people import LEFT
 
 API = Api()
 
-_DAY_S = 86_400
 _WORD = re.compile(r"[0-9a-zA-Z_-]*")
 _MSGID_CHARS = 32
 # A cursor of sync_msg is kept for ever by those who sync: it never grows too old, only what it points at does.
-_CURSOR_S = 10 * 365 * _DAY_S
+_CURSOR_S = 10 * 365 * DAY_S
 _URL_BYTES = 2_048
 _MENU_ITEMS = 10
 
@@ -464,10 +465,10 @@ def _days(call: Call, desk: KfDesk) -> tuple[range, str]:
     if open_kfid:
         desk.account(open_kfid)
     begin_s, end_s = fields.whole(call.body, "start_time"), fields.whole(call.body, "end_time")
-    today_s = midnight(call.now_s)
-    if not today_s - rules.statistic_days * _DAY_S <= begin_s <= end_s:
+    today_s = day_start(call.now_s)
+    if not today_s - rules.statistic_days * DAY_S <= begin_s <= end_s:
         raise ApiError(40035)
-    if end_s - begin_s > rules.statistic_days_a_call * _DAY_S:
+    if end_s - begin_s > rules.statistic_days_a_call * DAY_S:
         raise ApiError(40035)
-    last_s = today_s - _DAY_S if call.now_s - today_s >= rules.statistic_ready_s else today_s - 2 * _DAY_S
-    return range(midnight(begin_s), min(midnight(end_s), last_s) + 1, _DAY_S), open_kfid
+    last_s = today_s - DAY_S if call.now_s - today_s >= rules.statistic_ready_s else today_s - 2 * DAY_S
+    return range(day_start(begin_s), min(day_start(end_s), last_s) + 1, DAY_S), open_kfid

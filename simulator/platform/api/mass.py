@@ -9,7 +9,7 @@ from simulator.platform import fields
 from simulator.platform.api.welcome import check_message
 from simulator.platform.endpoint import Answer, Api, Call
 from simulator.platform.errors import ApiError
-from simulator.world.caps import DAY_S
+from simulator.world.days import DAY_S
 from simulator.world.mass import SENT, ChatType, MassBook, MassMessage, Task
 from simulator.world.notes import Notes
 from simulator.world.people import ACTIVE, LEFT

@@ -14,13 +14,14 @@ from typing import Any
 from simulator.callbacks import wants_json
 from simulator.pay import signing
 from simulator.pay.files import PATH
-from simulator.pay.times import DAY_S, day_start, parse_day, parse_rfc3339, rfc3339
+from simulator.pay.times import parse_day, parse_rfc3339, rfc3339
 from simulator.platform import fields
 from simulator.platform.api.bills import allowed
 from simulator.platform.api.media import sent_file
 from simulator.platform.endpoint import Answer, Api, Call
 from simulator.platform.errors import ApiError
 from simulator.world.bills import COLLECTION, REFUND
+from simulator.world.days import DAY_S, day_start
 from simulator.world.funds import ReceivingMerchants
 from simulator.world.miniorders import Application, MiniOrder, MiniOrders, MiniRefund, order_key
 

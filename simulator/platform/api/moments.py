@@ -10,7 +10,7 @@ from simulator.platform import fields
 from simulator.platform.api.welcome import check_media, check_words
 from simulator.platform.endpoint import Answer, Api, Call
 from simulator.platform.errors import TEXTS, ApiError
-from simulator.world.caps import DAY_S
+from simulator.world.days import DAY_S
 from simulator.world.media import MOMENT
 from simulator.world.moments import DONE, Moment, MomentBook, Order, Publication, Reaction
 

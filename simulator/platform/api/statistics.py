@@ -7,8 +7,9 @@ from typing import Any
 from simulator.platform import fields
 from simulator.platform.endpoint import Answer, Api, Call
 from simulator.platform.errors import ApiError
+from simulator.world.days import DAY_S, day_start
 from simulator.world.roster import Roster
-from simulator.world.statistics import DAY_S, StaffDay, Statistics, day_start_s
+from simulator.world.statistics import StaffDay, Statistics
 
 API = Api()
 ALWAYS = (Statistics,)
@@ -65,8 +66,8 @@ def window(call: Call, start: str, end: str, *, end_missing_is_start: bool = Fal
     start_s = fields.whole(call.body, start, least=0)
     end_s = fields.whole(call.body, end, default=start_s if end_missing_is_start else None, least=0)
     rules = call.corp.of(Statistics).rules
-    first, last = day_start_s(start_s), day_start_s(end_s)
-    oldest = day_start_s(call.now_s) - rules.oldest_days * DAY_S
+    first, last = day_start(start_s), day_start(end_s)
+    oldest = day_start(call.now_s) - rules.oldest_days * DAY_S
     if end_s < start_s or (last - first) // DAY_S >= rules.longest_days or first < oldest:
         raise ApiError(40035)
     return first, last

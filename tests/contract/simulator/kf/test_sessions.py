@@ -2,7 +2,7 @@
 
 import pytest
 
-from simulator.world.kf import BOT, ENDED, HUMAN, NEW, QUEUE
+from simulator.world.kf_records import BOT, ENDED, HUMAN, NEW, QUEUE
 
 HOUR_S = 3_600
 pytestmark = pytest.mark.covers("kf/service_state/get", "kf/service_state/trans", "fact:6.16")

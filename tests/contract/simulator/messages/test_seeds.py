@@ -1,7 +1,8 @@
 """The same seed gives the same story: who sends, publishes, sees and likes, and when."""
 
-from simulator.world.caps import Caps, days_in_month, month_of, week_of
+from simulator.world.caps import Caps
 from simulator.world.corp import CorpWorld
+from simulator.world.days import days_in_month, month_of, week_of
 from simulator.world.mass import MassBook
 from simulator.world.moments import MomentBook, Order
 from simulator.world.people import People

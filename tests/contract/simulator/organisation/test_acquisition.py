@@ -3,7 +3,7 @@
 import pytest
 
 from simulator.world.corp import Said
-from simulator.world.statistics import day_start_s
+from simulator.world.days import day_start
 
 DAY_S = 86_400
 AT = "externalcontact/customer_acquisition/"
@@ -247,7 +247,7 @@ async def test_a_package_is_warned_of_and_expires(org):
     book.open(org.now_s)
     book.packages.clear()
     book.buy(100, 20, org.now_s)
-    expires = day_start_s(org.now_s) + 20 * DAY_S
+    expires = day_start(org.now_s) + 20 * DAY_S
     org.told.clear()
     org.advance(21 * DAY_S)
     warned = org.events("customer_acquisition/quota_expire_soon")

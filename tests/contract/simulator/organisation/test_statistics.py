@@ -3,8 +3,8 @@
 import pytest
 
 from simulator.world.corp import Complaint, Said
+from simulator.world.days import day_start
 from simulator.world.relations import ContactChange
-from simulator.world.statistics import day_start_s
 
 DAY_S = 86_400
 BEHAVIOUR = "externalcontact/get_user_behavior_data"
@@ -29,7 +29,7 @@ def noon_after_tomorrow(org, day):
 @pytest.mark.covers("externalcontact/get_user_behavior_data")
 async def test_a_members_day(org):
     """3.8: contacts, applications, chats, messages, answers and negative feedback of one day."""
-    day = day_start_s(org.now_s)
+    day = day_start(org.now_s)
     org.friends("s1", "wmC3", "wmC4")
     event = ContactChange(org.now_s, org.corp.corp_id, "s1", "wmC5", "add", oper="s1")
     assert org.corp.happen(event)
@@ -60,7 +60,7 @@ async def test_a_members_day(org):
 
 async def test_shares_only_where_there_were_chats(org):
     """3.8: reply_percentage and avg_reply_time are absent on a day on which no customer began a chat."""
-    day = day_start_s(org.now_s)
+    day = day_start(org.now_s)
     say(org, "s1", "wmC2", by_customer=False)
     noon_after_tomorrow(org, day)
     (row,) = await rows(org, day, day)
@@ -70,7 +70,7 @@ async def test_shares_only_where_there_were_chats(org):
 
 async def test_several_members_are_one_series(org):
     """3.8: several userids and parties are aggregated, everybody once."""
-    day = day_start_s(org.now_s)
+    day = day_start(org.now_s)
     org.friends("s4", "wmC3")
     org.friends("s5", "wmC3", "wmC4")
     noon_after_tomorrow(org, day)
@@ -85,7 +85,7 @@ async def test_several_members_are_one_series(org):
 async def test_yesterdays_row_comes_in_the_morning(org, zero_share):
     """6.12: in the small hours yesterday is missing or zero, today is never there."""
     org.statistics(zero_share=zero_share)
-    day = day_start_s(org.now_s)
+    day = day_start(org.now_s)
     assert await rows(org, day, day) == []
     org.advance(day + DAY_S + 60 - org.now_s)
     early = await rows(org, day, day + DAY_S)
@@ -96,7 +96,7 @@ async def test_yesterdays_row_comes_in_the_morning(org, zero_share):
 
 async def test_times_are_floored_and_the_interval_is_closed(org):
     """3.8: start and end are cut to midnight; 30 days at most, of the last 180."""
-    today = day_start_s(org.now_s)
+    today = day_start(org.now_s)
     found = await rows(org, today - 3 * DAY_S + 5, today - 2 * DAY_S + 7)
     assert [r["stat_time"] for r in found] == [today - 3 * DAY_S, today - 2 * DAY_S]
     assert len(await rows(org, today - 30 * DAY_S, today - DAY_S)) == 30
@@ -129,7 +129,7 @@ async def test_what_the_statistics_refuse(org, change, errcode):
 
 async def busy_groups(org):
     """Two owners, three groups; the first one talks and grows, the last one ends the day after."""
-    groups, day = org.groups(), day_start_s(org.now_s)
+    groups, day = org.groups(), day_start(org.now_s)
     first = groups.create("s1", ["wmC1", "s2"], org.now_s)
     groups.create("s1", ["wmC3"], org.now_s, migrated=True)
     last = groups.create("s2", ["wmC4"], org.now_s)

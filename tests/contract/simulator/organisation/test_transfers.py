@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from simulator.world.days import day_start
 from simulator.world.relations import ContactChange
-from simulator.world.statistics import day_start_s
 
 DAY_S = 86_400
 ON_JOB = "externalcontact/transfer_customer"
@@ -140,7 +140,7 @@ async def test_two_transfers_of_a_customer_in_90_natural_days(org):
         org.advance(DAY_S)
     third = request("wmC1", handover="s3", takeover="s1")
     assert await codes(org, third) == {"wmC1": 40128}
-    last_day_s = day_start_s(first_s) + 89 * DAY_S
+    last_day_s = day_start(first_s) + 89 * DAY_S
     org.advance(last_day_s + DAY_S - 1 - org.now_s)
     assert await codes(org, third) == {"wmC1": 40128}
     org.advance(1)
