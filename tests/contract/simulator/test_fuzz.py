@@ -1,6 +1,5 @@
 """Whatever arrives, the answer is 200 with a known errcode, and never one for an error of the simulator's own."""
 
-import copy
 import json
 import random
 import sys
@@ -14,109 +13,14 @@ import pytest
 from simulator.platform.endpoints import ENDPOINTS
 from simulator.platform.errors import TEXTS
 
-# The table of requests is a module of this folder, which is no package.
+# The table of requests and what spoils them are modules of this folder, which is no package.
 sys.path.append(str(Path(__file__).parent))
 
+from spoiling import ODD, garbled, mutated
 from valid_requests import ENDS, FORM, REQUESTS, Valid, filled, form, kept, prepared
 
 MUTATIONS = 12_000
 NO_LIMITS = {"calls_per_minute": 10**9, "calls_per_hour": 10**9, "calls_kept": 100}
-ODD: list[Any] = [
-    None,
-    True,
-    False,
-    0,
-    -1,
-    1.5,
-    -0.0,
-    2**31,
-    2**63,
-    -(2**63),
-    10**30,
-    10**400,
-    1e308,
-    float("nan"),
-    float("inf"),
-    "",
-    " ",
-    "0",
-    "@all",
-    "|",
-    "x" * 5_000,
-    "你" * 3_000,
-    "\ud800",
-    "\x00",
-    "../../etc",
-    "$tag",
-    [],
-    [[]],
-    [None],
-    ["", ""],
-    [{}],
-    list(range(1_200)),
-    ["x"] * 12_000,
-    {},
-    {"a": {}},
-    {"": None},
-]
-DEEP = b'{"text":' * 400 + b"1" + b"}" * 400
-VERY_DEEP = b"[" * 50_000
-LARGE = b'{"external_userid":["' + b'x","' * 400_000 + b'"]}'
-
-
-def places(node: Any) -> list[tuple[Any, Any]]:
-    """Every (container, key) of a body."""
-    found: list[tuple[Any, Any]] = []
-    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    for key, value in items:
-        found.append((node, key))
-        found += places(value)
-    return found
-
-
-def mutated(rng: random.Random, body: Any) -> Any:
-    """A copy with one to three things wrong with it."""
-    body = copy.deepcopy(body)
-    for _ in range(rng.randint(1, 3)):
-        found = places(body)
-        if not found or rng.random() < 0.03:
-            return copy.deepcopy(rng.choice(ODD))
-        place, key = rng.choice(found)
-        match rng.randrange(8):
-            case 0:
-                del place[key]
-            case 1 if isinstance(place[key], list) and place[key]:
-                place[key] = place[key] * min(rng.choice([2, 11, 101, 1_001, 10_001]), 1 + 20_000 // len(place[key]))
-            case 2 if isinstance(place[key], str):
-                place[key] = place[key] * min(rng.choice([2, 50, 2_000]), 1 + 50_000 // (len(place[key]) or 1))
-            case 3 if isinstance(place[key], int):
-                place[key] = place[key] * rng.choice([-1, 2, 1_000, 10**9, 10**18])
-            case 4 if isinstance(place, dict):
-                place[rng.choice(["extra", "cursor", "limit", "type", "\ud800", ""])] = copy.deepcopy(rng.choice(ODD))
-            case 5:
-                other, name = rng.choice(found)
-                place[key] = copy.deepcopy(other[name]) if name in other or isinstance(other, list) else None
-            case _:
-                place[key] = copy.deepcopy(rng.choice(ODD))
-    return body
-
-
-def garbled(rng: random.Random, content: bytes) -> bytes:
-    """Bytes that are no JSON any more, mostly."""
-    place = rng.randrange(len(content) + 1)
-    match rng.randrange(5):
-        case 0:
-            return content[:place]
-        case 1:
-            return content[:place] + rng.randbytes(4) + content[place + 1 :]
-        case 2:
-            return b"\xef\xbb\xbf" + content
-        case 3:
-            return content.decode("latin-1").encode("utf-16")
-        case _:
-            return rng.choice(
-                [b"", b"null", b"[]", b'"x"', b"{}{}", DEEP, VERY_DEEP, LARGE, b"\xff\xfe", b"1e999", b"NaN"]
-            )
 
 
 class Caller:
