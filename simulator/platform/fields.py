@@ -77,16 +77,7 @@ def texts(
     body: Body, name: str, *, required: bool = False, most: int = 0, missing: int = 40058, too_many: int = 40032
 ) -> list[str]:
     """A list of non-empty strings, empty when absent, in order, repeated ones once."""
-    value = body.get(name)
-    if value is None:
-        value = []
-    if not isinstance(value, list):
-        raise ApiError(40035, wrong_format=True)
-    if required and not value:
-        raise ApiError(missing)
-    if most and len(value) > most:
-        raise ApiError(too_many)
-    found = [_string(item) for item in value]
+    found = [_string(item) for item in _items(body, name, required, most, missing, too_many)]
     if not all(found):
         raise ApiError(40035)
     return list(dict.fromkeys(found))
@@ -94,14 +85,7 @@ def texts(
 
 def wholes(body: Body, name: str, *, most: int = 0, too_many: int = 40032) -> list[int]:
     """A list of whole numbers, empty when absent."""
-    value = body.get(name)
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise ApiError(40035, wrong_format=True)
-    if most and len(value) > most:
-        raise ApiError(too_many)
-    return [whole({"item": item}, "item") for item in value]
+    return [whole({"item": item}, "item") for item in _items(body, name, False, most, 40058, too_many)]
 
 
 def obj(body: Body, name: str, *, required: bool = False, missing: int = 40058) -> dict[str, Any]:
@@ -118,16 +102,7 @@ def objects(
     body: Body, name: str, *, required: bool = False, most: int = 0, missing: int = 40058, too_many: int = 40032
 ) -> list[dict[str, Any]]:
     """A list of objects, empty when absent."""
-    value = body.get(name)
-    if value is None:
-        value = []
-    if not isinstance(value, list):
-        raise ApiError(40035, wrong_format=True)
-    if required and not value:
-        raise ApiError(missing)
-    if most and len(value) > most:
-        raise ApiError(too_many)
-    return [as_object(item) for item in value]
+    return [as_object(item) for item in _items(body, name, required, most, missing, too_many)]
 
 
 def as_object(value: object) -> dict[str, Any]:
@@ -144,4 +119,17 @@ def _string(value: object) -> str:
         value.encode()
     except UnicodeEncodeError:  # JSON can spell half of a surrogate pair, which is no text
         raise ApiError(40035, wrong_format=True) from None
+    return value
+
+
+def _items(body: Body, name: str, required: bool, most: int, missing: int, too_many: int) -> list[object]:
+    value = body.get(name)
+    if value is None:
+        value = []
+    if not isinstance(value, list):
+        raise ApiError(40035, wrong_format=True)
+    if required and not value:
+        raise ApiError(missing)
+    if most and len(value) > most:
+        raise ApiError(too_many)
     return value
