@@ -10,7 +10,6 @@ from typing import Any
 
 from simulator.pay.errors import PayError
 from simulator.pay.ledger import Transaction
-from simulator.pay.repeats import made_before
 from simulator.pay.signing import digits
 from simulator.pay.times import rfc3339
 from simulator.pay.vouchers import Voucher, VoucherBook
@@ -69,12 +68,15 @@ class GiftBook:
 
     def create(self, activity: Activity) -> Activity:
         """Keeps a new activity; the same request again gives the one it made. Raises PayError for another request."""
-        known = made_before(self._by_request, activity, "activity")
+        known = self._by_request.get((activity.creator, activity.out_request_no))
         if known is not None:
+            if known.asked != activity.asked:
+                raise PayError("RESOURCE_ALREADY_EXISTS", "out_request_no was used for another activity")
             return known
         head = digits(self._corp.seed, self._corp.corp_id, "activity", length=4)
         activity.activity_id = f"1{head}{len(self.activities):04d}"
         self.activities[activity.activity_id] = activity
+        self._by_request[activity.creator, activity.out_request_no] = activity
         return activity
 
     def knows(self, creator: str, out_request_no: str) -> bool:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from simulator.pay.errors import PayError
-from simulator.pay.repeats import made_before
 from simulator.pay.signing import digits
 from simulator.pay.times import rfc3339
 from simulator.world.corp import CorpWorld
@@ -140,12 +139,15 @@ class VoucherBook:
 
     def create(self, stock: VoucherStock) -> VoucherStock:
         """Keeps a new batch. Raises PayError for a request number that made another one."""
-        known = made_before(self._by_request, stock, "batch")
+        known = self._by_request.get((stock.creator, stock.out_request_no))
         if known is not None:
+            if known.asked != stock.asked:
+                raise PayError("RESOURCE_ALREADY_EXISTS", "out_request_no was used for another batch")
             return known
         head = digits(self._corp.seed, self._corp.corp_id, "voucher", length=9)
         stock.stock_id = f"12{head}{len(self.stocks):05d}"
         self.stocks[stock.stock_id] = stock
+        self._by_request[stock.creator, stock.out_request_no] = stock
         return stock
 
     def stock_of(self, stock_id: str, mchid: str) -> VoucherStock:
