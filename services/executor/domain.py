@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from siyu.events import Action, ActionStatus
-from siyu.wecom.client import Endpoint
+from siyu.wecom.endpoints import Endpoint
 from siyu.wecom.errors import ErrorTable
 
 _TRANSPORT_DELAY_MS = 250

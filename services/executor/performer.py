@@ -18,10 +18,10 @@ from services.executor.domain import Again, Attempts, Decision, End, Freeze, Ren
 from services.executor.metrics import ExecutorMetrics
 from services.executor.tokens import Tokens, TokenUnavailable
 from siyu.events import Action, ActionOutcome
-from siyu.events.ids import quota_scope
 from siyu.ops.clock import Clock, wall_ms
 from siyu.ops.corps import Corp
-from siyu.wecom.client import ENDPOINTS, GETTOKEN, Answer, Endpoint, NotSent, Result, TooLarge, WecomClient
+from siyu.wecom.client import Answer, NotSent, Result, TooLarge, WecomClient
+from siyu.wecom.endpoints import ENDPOINTS, GETTOKEN, Endpoint, quota_scope
 from siyu.wecom.errors import ErrorTable
 from siyu.wecom.limits import Limiter
 

@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable, Mapping
 import msgspec
 
 from siyu.ops.corps import Corp
-from siyu.wecom.client import GETTOKEN, Answer, Result
+from siyu.wecom.client import Answer, Result
+from siyu.wecom.endpoints import GETTOKEN
 from siyu.wecom.errors import ErrorTable
 
 _MAX_TOKEN_BYTES = 512

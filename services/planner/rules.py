@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from siyu.wecom.client import ENDPOINTS
+from siyu.wecom.endpoints import ENDPOINTS
 
 MAX_TEXT_BYTES = 4000
 """Of a welcome's text (fact sheet 3.4)."""

@@ -9,10 +9,11 @@ from services.planner.metrics import PlannerMetrics, Result
 from services.planner.rules import RuleError, WelcomeRule, load_welcome_rule
 from services.planner.settings import Settings
 from siyu.events import ContactEvent, codec, schemas_dir
-from siyu.events.ids import customer_key, quota_scope
+from siyu.events.ids import customer_key
 from siyu.ops.logging import configure_logging, get_logger
 from siyu.ops.processor import NEEDS_A_PERSON, run_processor
 from siyu.stream import Context, Processor, Record, Step
+from siyu.wecom.endpoints import quota_scope
 
 NAME = "planner"
 CONTACT_EVENTS = "contact.events"

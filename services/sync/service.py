@@ -28,7 +28,6 @@ from services.sync import domain
 from services.sync.metrics import SyncMetrics
 from services.sync.settings import Settings, parse_time
 from siyu.events import Action, ActionOutcome, CodecError, PaymentEvent, codec
-from siyu.events.ids import quota_scope
 from siyu.ops import dlq
 from siyu.ops.clock import Clock, clock_from, wall_ms
 from siyu.ops.corps import CorpsError, load_corps
@@ -36,6 +35,7 @@ from siyu.ops.health import OpsServer
 from siyu.ops.logging import configure_logging, get_logger
 from siyu.ops.signals import async_stop_event
 from siyu.pay import BillPage, BillPageError, BillsRefused, event_key, parse_page
+from siyu.wecom.endpoints import quota_scope
 
 APP = "sync"
 ENDPOINT = "externalpay/get_bill_list"

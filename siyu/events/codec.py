@@ -27,6 +27,16 @@ _TYPES: tuple[type[types.Event], ...] = (
     types.StaffDaySnapshot,
     types.Action,
     types.ActionOutcome,
+    types.LedgerEntry,
+    types.QuotaState,
+    types.QuotaLease,
+    types.ConfigRecord,
+    types.ControlRecord,
+    types.Suppression,
+    types.WecomToken,
+    types.GuardSignal,
+    types.GuardState,
+    types.GuardAudit,
 )
 
 E = TypeVar("E", bound=types.Event)

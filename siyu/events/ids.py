@@ -48,8 +48,3 @@ def unknown_customer_key(corp_id: str, order_id: str) -> str:
 def staff_key(corp_id: str, staff_id: str) -> str:
     """Key of everything that concerns one staff member; an empty ``staff_id`` is the row of uncredited sales."""
     return f"{corp_id}|{staff_id}"
-
-
-def quota_scope(corp_id: str, endpoint: str) -> str:
-    """Key of actions: the scope in which WeCom counts calls (fact sheet 4.1: per corp and single API)."""
-    return f"{corp_id}|{endpoint}"

@@ -50,6 +50,9 @@ ActionStatus = Literal[
     "expired",  # past its deadline, no call made (or none that could succeed in time)
     "rejected",  # WeCom refused this item for good; errcode says why
     "failed",  # a person has to look: permission, configuration, or retries used up
+    "cancelled",  # an operator took it back before a call
+    "suppressed",  # the person must not be contacted: a suppression or a withdrawn consent
+    "blocked",  # the ban guard or the content linter did not let it through
 ]
 """The closed set of ends of an action."""
 
@@ -233,7 +236,7 @@ STAFF_COUNTERS: tuple[str, ...] = (
 
 
 class Action(Event, frozen=True):
-    """A call that WeCom should get. Key: the quota scope, ``corp_id|endpoint``."""
+    """A call that WeCom should get. Key: the quota scope, ``corp_id|endpoint group`` (``ids.quota_scope``)."""
 
     action_id: str
     """Deterministic: the same intent always has the same id."""
@@ -259,6 +262,8 @@ class Action(Event, frozen=True):
     """Business time after which the call must not start; 0: none."""
     trigger_received_at_ms: int
     """Wall time at which the triggering event arrived; 0 when there is none."""
+    campaign_id: str = ""
+    """What it belongs to; campaigns and staff members share a bulk lane fairly. Empty: the reason's rule."""
 
 
 class ActionOutcome(Event, frozen=True):
@@ -289,3 +294,210 @@ class ActionOutcome(Event, frozen=True):
     """The action's payload, so that whoever asked can go on from the outcome alone."""
     response: bytes
     """JSON body of the answer for reads; empty for writes. Personal data: part of the envelope of R17."""
+    campaign_id: str = ""
+    parent_id: str = ""
+    """The action this is a part of: a chunk's send, a person's chunk, a repeated record's. Empty: it is whole."""
+    message_id: str = ""
+    """The platform's id of what the call made (``msgid``, ``jobid``, ``config_id``); empty when it made nothing."""
+
+
+LedgerState = Literal[
+    "waiting",  # durable, but its time has not come
+    "prepared",  # a call may go out or has gone out
+    "in_doubt",  # a call may have been carried out; nothing is repeated before that is settled
+    "accepted",  # WeCom took it; its results come in
+    "ended",  # its outcome is published
+    "body",  # not an action: the unchanging part of one, kept apart because it is large
+]
+
+
+class LedgerEntry(Event, frozen=True):
+    """What the executor remembers of one action. Topic ``action.ledger``; key: the action id; partition: the shard."""
+
+    action_id: str
+    parent_id: str
+    lane: Lane
+    corp_id: str
+    endpoint: str
+    subject: str
+    staff_id: str
+    customer_id: str
+    campaign_id: str
+    reason: str
+    caused_by: str
+    state: LedgerState
+    status: str
+    """An :data:`ActionStatus` once it has ended, before that empty."""
+    detail: str
+    errcode: int
+    calls: int
+    message_id: str
+    created_ms: int
+    not_before_ms: int
+    deadline_ms: int
+    due_ms: int
+    """Business time at which it is looked at again; 0: when something happens."""
+    updated_at_ms: int
+    """Wall time."""
+    admitted_at_ms: int
+    """Business time of the newest admission; 0: never admitted."""
+    limits_revision: str
+    """Of the limits that admitted it, so that the decision can be evaluated again."""
+    admission: bytes
+    """JSON: each level with what was used and allowed at the newest admission."""
+    memory: bytes
+    """The machine's own state, empty once ended. Personal data: part of the envelope of R17."""
+
+
+class QuotaState(Event, frozen=True):
+    """What has been used of the limits of one level. Topic ``quota.state``; key: the level; partition: the shard."""
+
+    level: str
+    """E.g. ``corp_api|<corp>|<endpoint>``."""
+    corp_id: str
+    endpoint: str
+    shard: int
+    state: bytes
+    """For the next owner."""
+    view: bytes
+    """JSON, for people: each window with used, limit and lane shares, and what is frozen until when."""
+    updated_at_ms: int
+
+
+class QuotaLease(Event, frozen=True):
+    """A word between shards about a level they share. Topic ``quota.leases``; partition: the shard it is meant for."""
+
+    kind: Literal["ask", "grant", "settle"]
+    level: str
+    holder: str
+    """The asking shard's incarnation: a successor must not use what its predecessor was granted."""
+    shard: int
+    """The asking shard."""
+    request: int
+    calls: int
+    unused: int
+    start_by_ms: int
+    """Business time after which a granted call must not start."""
+    written_at_ms: int
+
+
+class ConfigRecord(Event, frozen=True):
+    """A validated, dated piece of configuration. Topic ``config``; key: ``kind|id``."""
+
+    kind: str
+    id: str
+    revision: str
+    effective_from_ms: int
+    value: bytes
+    """JSON."""
+    author: str
+    reason: str
+    written_at_ms: int
+
+
+class ControlRecord(Event, frozen=True):
+    """A word of an operator to every executor. Topic ``executor.control``; key: its id."""
+
+    id: str
+    kind: Literal["pause", "cancel", "settle"]
+    corp_id: str
+    """Empty: every corp; so with ``lane`` and ``campaign_id``."""
+    lane: str
+    campaign_id: str
+    action_id: str
+    verdict: str
+    """Of ``settle``: ``done`` or ``not_done``."""
+    reason: str
+    author: str
+    active: int
+    """0: taken back."""
+    expires_ms: int
+    """Wall time; 0: holds until taken back."""
+    written_at_ms: int
+
+
+class Suppression(Event, frozen=True):
+    """Whether a person may be contacted at all. Topic ``suppressions``; key: customer."""
+
+    corp_id: str
+    customer_id: str
+    active: int
+    """1: must not be contacted; 0: may be again."""
+    reason: str
+    source: str
+    event_time_ms: int
+    written_at_ms: int
+
+
+class WecomToken(Event, frozen=True):
+    """The access token of one corp and app, encrypted; or word that WeCom refused one. Topic ``wecom.tokens``; key:
+    ``corp|agent|kind``."""
+
+    corp_id: str
+    agent_id: str
+    kind: Literal["token", "refused"]
+    fingerprint: str
+    """Tells tokens apart without showing them."""
+    key_id: str
+    nonce: bytes
+    ciphertext: bytes
+    issued_at_ms: int
+    """Wall time, as are the other two."""
+    expires_at_ms: int
+    written_at_ms: int
+
+
+class GuardSignal(Event, frozen=True):
+    """Something that says an account is at risk, or a person's word about it. Topic ``guard.signals``; key: staff, or
+    the corp with an empty staff id."""
+
+    signal_id: str
+    corp_id: str
+    staff_id: str
+    kind: str
+    count: int
+    campaign_id: str
+    action_id: str
+    errcode: int
+    source: str
+    author: str
+    reason: str
+    event_time_ms: int
+    written_at_ms: int
+
+
+class GuardState(Event, frozen=True):
+    """How far an account is trusted now. Topic ``guard.state``; key: staff, or the corp with an empty staff id."""
+
+    corp_id: str
+    staff_id: str
+    standing: Literal["clear", "watched", "cooling", "stopped"]
+    step: int
+    """Of the cool-down ladder; 0: none."""
+    until_ms: int
+    """Business time at which a cool-down ends; 0: none, or only by a person."""
+    allowance_percent: int
+    """Of the limits that are ours to shrink; 0: nothing goes out."""
+    risk_milli: int
+    reason: str
+    lift_requested_by: str
+    revision: int
+    updated_ms: int
+    """Business time."""
+
+
+class GuardAudit(Event, frozen=True):
+    """One decision about an account. Topic ``guard.audit``; key: staff, or the corp with an empty staff id."""
+
+    audit_id: str
+    corp_id: str
+    staff_id: str
+    what: str
+    author: str
+    second_author: str
+    reason: str
+    before: str
+    after: str
+    signal_id: str
+    at_ms: int
+    """Business time."""

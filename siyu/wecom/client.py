@@ -14,105 +14,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType, TracebackType
-from typing import Literal, Self
+from types import TracebackType
+from typing import Self
 
 import httpx2
 import msgspec
 
+from siyu.wecom.endpoints import GETTOKEN, Endpoint
+
 # It prints whole URLs at level INFO, and with them the access token and the app secret.
 logging.getLogger("httpx2").setLevel(logging.WARNING)
 
-GETTOKEN = "gettoken"
 MAX_RESPONSE_BYTES = 7 << 20
 """An answer travels in an outcome, whose topic takes 8 MiB; a page of 1000 bills is about 1 MiB."""
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """One documented call. ``path`` is below the base URL."""
-
-    path: str
-    method: Literal["GET", "POST"]
-    effect: Literal["read", "write"]
-    repeat_safe: bool
-    """A second identical request changes nothing more: reads, absolute values, single-use codes."""
-
-
-def _allow_list() -> Mapping[str, Endpoint]:
-    reads = {
-        "GET": (
-            "externalcontact/get_follow_user_list",
-            "externalcontact/list",
-            "externalcontact/get",
-            "externalcontact/get_moment_task_result",
-            "externalcontact/customer_acquisition_quota",
-            "getcallbackip",
-            "get_api_domain_ip",
-        ),
-        "POST": (
-            "externalcontact/batch/get_by_user",
-            "externalcontact/contact_list",
-            "externalcontact/get_corp_tag_list",
-            "externalcontact/get_contact_way",
-            "externalcontact/list_contact_way",
-            "externalcontact/get_groupmsg_list_v2",
-            "externalcontact/get_groupmsg_task",
-            "externalcontact/get_groupmsg_send_result",
-            "externalcontact/get_moment_list",
-            "externalcontact/get_moment_task",
-            "externalcontact/get_moment_customer_list",
-            "externalcontact/get_moment_send_result",
-            "externalcontact/get_moment_comments",
-            "externalcontact/transfer_result",
-            "externalcontact/get_unassigned_list",
-            "externalcontact/resigned/transfer_result",
-            "externalcontact/groupchat/list",
-            "externalcontact/groupchat/get",
-            "externalcontact/get_user_behavior_data",
-            "externalcontact/groupchat/statistic",
-            "externalcontact/groupchat/statistic_group_by_day",
-            "externalcontact/customer_acquisition/list_link",
-            "externalcontact/customer_acquisition/get",
-            "externalcontact/customer_acquisition/customer",
-            "externalcontact/customer_acquisition/statistic",
-            "externalpay/get_bill_list",
-            "externalpay/get_payment_info",
-            "externalpay/get_fund_flow",
-            "externalpay/getmerchant",
-        ),
-    }
-    # True: absolute values, or a code that can be used once. False: every call makes something new.
-    writes = {
-        "externalcontact/send_welcome_msg": True,
-        "externalcontact/remark": True,
-        "externalcontact/mark_tag": True,
-        "externalcontact/edit_corp_tag": True,
-        "externalcontact/cancel_groupmsg_send": True,
-        "externalcontact/cancel_moment_task": True,
-        "externalcontact/close_temp_chat": True,
-        "externalcontact/add_corp_tag": False,
-        "externalcontact/add_contact_way": False,
-        "externalcontact/add_msg_template": False,
-        "externalcontact/remind_groupmsg_send": False,
-        "externalcontact/add_moment_task": False,
-        "externalcontact/transfer_customer": False,
-        "externalcontact/resigned/transfer_customer": False,
-        "externalcontact/groupchat/transfer": False,
-        "externalcontact/groupchat/onjob_transfer": False,
-        "message/send": False,
-    }
-    endpoints = [Endpoint(p, "GET", "read", True) for p in reads["GET"]]
-    endpoints += [Endpoint(p, "POST", "read", True) for p in reads["POST"]]
-    endpoints += [Endpoint(p, "POST", "write", repeat_safe) for p, repeat_safe in writes.items()]
-    return MappingProxyType({endpoint.path: endpoint for endpoint in endpoints})
-
-
-ENDPOINTS: Mapping[str, Endpoint] = _allow_list()
-"""Every endpoint an action may name. ``gettoken`` is not among them: tokens have one owner. There is deliberately no
-call that deletes a contact, adds a friend or writes to a customer in staff's name: WeCom documents none."""
 
 
 @dataclass(frozen=True)

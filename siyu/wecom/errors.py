@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 import yaml
 
-from siyu.wecom.client import ENDPOINTS, GETTOKEN
+from siyu.wecom.endpoints import ENDPOINTS, GETTOKEN
 
 ErrorAction = Literal["ok", "retry", "token", "wait", "slow", "state", "fix", "human"]
 RuleStatus = Literal["already_done", "expired", "rejected", "failed"]

@@ -8,7 +8,8 @@ import socket
 import pytest
 from fake_wecom import Drop, FakeWecom, Hang, Raw
 
-from siyu.wecom.client import ENDPOINTS, Answer, NotSent, TooLarge, Unknown, WecomClient
+from siyu.wecom.client import Answer, NotSent, TooLarge, Unknown, WecomClient
+from siyu.wecom.endpoints import ENDPOINTS
 
 BILLS = ENDPOINTS["externalpay/get_bill_list"]
 CONTACT = ENDPOINTS["externalcontact/get"]

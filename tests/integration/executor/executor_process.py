@@ -15,7 +15,7 @@ from typing import Any
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from siyu.events import Action, ActionOutcome, codec
-from siyu.events.ids import quota_scope
+from siyu.wecom.endpoints import quota_scope
 
 
 class Worker:

@@ -30,8 +30,9 @@ from siyu.events import (
     codec,
     schemas_dir,
 )
-from siyu.events.ids import contact_event_id, customer_key, payment_event_id, quota_scope, staff_key
+from siyu.events.ids import contact_event_id, customer_key, payment_event_id, staff_key
 from siyu.ops.topics import Cluster, load_topics
+from siyu.wecom.endpoints import quota_scope
 
 pytestmark = pytest.mark.integration
 

@@ -20,7 +20,7 @@ from services.executor.domain import (
     unanswered,
 )
 from siyu.events import Action
-from siyu.wecom.client import ENDPOINTS
+from siyu.wecom.endpoints import ENDPOINTS
 from siyu.wecom.errors import ErrorTable
 
 MakeAction = Callable[..., Action]

@@ -1,6 +1,6 @@
 """The allow-list: what may be called at all, and what may be called twice."""
 
-from siyu.wecom.client import ENDPOINTS, GETTOKEN
+from siyu.wecom.endpoints import ENDPOINTS, GETTOKEN
 
 
 def test_a_read_can_be_repeated() -> None:

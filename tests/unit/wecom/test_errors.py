@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from siyu.events import schemas_dir
-from siyu.wecom.client import GETTOKEN
+from siyu.wecom.endpoints import GETTOKEN
 from siyu.wecom.errors import ErrorTable, ErrorTableError, load_error_tables
 
 WELCOME = "externalcontact/send_welcome_msg"
