@@ -1,0 +1,163 @@
+"""What waits to be called at one corp × endpoint, in one lane: fair between campaigns and staff, earliest deadline
+first inside a share.
+
+Deficit round robin in two rings: campaigns take turns, and inside a campaign its staff members. A turn is worth one
+call; an action that needs several waits until its campaign and its staff member have saved for it. So a campaign of a
+million actions delays one of a hundred by a hundred calls and not by a million, and nobody starves. A lane that is not
+shared uses one share, which makes it a plain queue by deadline.
+
+An action is one integer here, ``deadline | number``: a million of them cost 60 MB. What they are is kept elsewhere.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+NO_DEADLINE = (1 << 48) - 1
+_NUMBER_BITS = 56
+_NUMBER_MASK = (1 << _NUMBER_BITS) - 1
+
+
+class Waiting(NamedTuple):
+    """One action that waits. ``deadline_ms`` is business time, NO_DEADLINE when there is none."""
+
+    number: int
+    deadline_ms: int
+    campaign: str
+    staff: str
+    cost: int
+
+
+class _Share:
+    __slots__ = ("credit", "heap")
+
+    def __init__(self) -> None:
+        self.heap: list[int] = []
+        self.credit = 0
+
+
+class _Campaign:
+    __slots__ = ("credit", "ring", "shares")
+
+    def __init__(self) -> None:
+        self.shares: dict[str, _Share] = {}
+        self.ring: deque[str] = deque()
+        self.credit = 0
+
+
+class Backlog:
+    """Pure: nothing here knows a clock or a limit."""
+
+    def __init__(self) -> None:
+        self._campaigns: dict[str, _Campaign] = {}
+        self._ring: deque[str] = deque()
+        self._costs: dict[int, int] = {}
+        self._size = 0
+        self._walk: Iterator[tuple[str, str]] | None = None
+
+    def __len__(self) -> int:
+        return self._size
+
+    def push(self, number: int, deadline_ms: int, campaign: str = "", staff: str = "", cost: int = 1) -> None:
+        """Adds an action; ``number`` tells it apart from the others of this lane and is in order of arrival."""
+        entry = self._campaigns.get(campaign)
+        if entry is None:
+            entry = self._campaigns[campaign] = _Campaign()
+            self._ring.append(campaign)
+        share = entry.shares.get(staff)
+        if share is None:
+            share = entry.shares[staff] = _Share()
+            entry.ring.append(staff)
+        heapq.heappush(share.heap, (deadline_ms or NO_DEADLINE) << _NUMBER_BITS | number)
+        if cost != 1:
+            self._costs[number] = cost
+        self._size += 1
+
+    def pop(self, may: Callable[[str], bool] | None = None) -> Waiting | None:
+        """The next in turn of those whose campaign ``may`` go; None when there is none."""
+        skipped = 0
+        while self._ring and skipped < len(self._ring):
+            campaign = self._ring[0]
+            if may is not None and not may(campaign):
+                self._ring.rotate(-1)
+                skipped += 1
+                continue
+            entry = self._campaigns[campaign]
+            staff = entry.ring[0]
+            share = entry.shares[staff]
+            key = share.heap[0]
+            cost = self._costs.get(key & _NUMBER_MASK, 1)
+            if entry.credit + 1 < cost:
+                entry.credit += 1
+                self._ring.rotate(-1)
+                skipped = 0
+                continue
+            if share.credit + 1 < cost:
+                share.credit += 1
+                entry.ring.rotate(-1)
+                continue
+            entry.credit = max(0, entry.credit + 1 - cost)
+            share.credit = max(0, share.credit + 1 - cost)
+            self._ring.rotate(-1)
+            entry.ring.rotate(-1)
+            return self._take(campaign, entry, staff, share)
+        return None
+
+    def put_back(self, waiting: Waiting) -> None:
+        """It was popped and could not go: first of its share again, and its turn is not lost."""
+        self.push(waiting.number, waiting.deadline_ms, waiting.campaign, waiting.staff, waiting.cost)
+        entry = self._campaigns[waiting.campaign]
+        if self._ring[0] != waiting.campaign:
+            self._ring.remove(waiting.campaign)
+            self._ring.appendleft(waiting.campaign)
+        if entry.ring[0] != waiting.staff:
+            entry.ring.remove(waiting.staff)
+            entry.ring.appendleft(waiting.staff)
+
+    def expired(self, now_ms: int, budget: int) -> list[Waiting]:
+        """Takes out what can no longer start in time, looking at up to ``budget`` shares a time, round and round."""
+        found: list[Waiting] = []
+        limit = now_ms << _NUMBER_BITS
+        for _ in range(budget):
+            place = self._next_share()
+            if place is None:
+                break
+            campaign, staff = place
+            while (entry := self._campaigns.get(campaign)) and (share := entry.shares.get(staff)):
+                if share.heap[0] >= limit:
+                    break
+                found.append(self._take(campaign, entry, staff, share))
+        return found
+
+    def drain(self, campaign: str) -> list[Waiting]:
+        """Takes out everything of a campaign."""
+        found: list[Waiting] = []
+        while entry := self._campaigns.get(campaign):
+            staff = entry.ring[0]
+            found.append(self._take(campaign, entry, staff, entry.shares[staff]))
+        return found
+
+    def _take(self, campaign: str, entry: _Campaign, staff: str, share: _Share) -> Waiting:
+        key = heapq.heappop(share.heap)
+        number = key & _NUMBER_MASK
+        if not share.heap:
+            del entry.shares[staff]
+            entry.ring.remove(staff)
+            if not entry.shares:
+                del self._campaigns[campaign]
+                self._ring.remove(campaign)
+        self._size -= 1
+        return Waiting(number, key >> _NUMBER_BITS, campaign, staff, self._costs.pop(number, 1))
+
+    def _next_share(self) -> tuple[str, str] | None:
+        for _ in range(2):
+            if self._walk is None:
+                self._walk = iter([(c, s) for c, entry in self._campaigns.items() for s in entry.shares])
+            place = next(self._walk, None)
+            if place is not None:
+                return place
+            self._walk = None
+        return None

@@ -1,0 +1,183 @@
+"""The executor's disk: a cache of what Kafka holds, never the truth.
+
+Two things live here, by shard: the ledger (so that a repeated action is recognised without holding every action in
+memory) with the offset of ``action.ledger`` it stands for, written in one batch; and the spool, the bytes of waiting
+actions that do not fit in memory. Losing the folder costs time, not knowledge.
+"""
+
+from __future__ import annotations
+
+import shutil
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
+
+_HEAD = struct.Struct(">HB")
+_OFFSET = struct.Struct(">Q")
+_LEDGER, _ENDED, _SPOOL, _POSITION = range(4)
+_CACHE_BYTES = 32 << 20
+_WRITE_BUFFER_BYTES = 16 << 20
+_SPOOL_IN_MEMORY_BYTES = 48 << 20
+
+
+class DiskLocked(Exception):
+    """Another process on this machine uses the folder."""
+
+
+class Disk:
+    """One per process, shared by its shards. Not for several threads."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises DiskLocked."""
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        options = Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
+        options.set_compression_type(DBCompressionType.lz4())
+        options.set_max_background_jobs(2)
+        options.set_keep_log_file_num(2)
+        options.set_max_log_file_size(1 << 20)
+        table = BlockBasedOptions()
+        # Nearly every question is about an action that was never seen: the filter answers those.
+        table.set_bloom_filter(10, False)
+        table.set_block_cache(Cache(_CACHE_BYTES))
+        options.set_block_based_table_factory(table)
+        self._db: Any
+        try:
+            self._db = Rdict(str(folder), options)
+        except Exception as error:
+            if "lock" in str(error).lower():
+                raise DiskLocked(f"{folder} is used by another process: give each its own SIYU_INSTANCE") from None
+            shutil.rmtree(folder)
+            folder.mkdir(parents=True)
+            self._db = Rdict(str(folder), options)
+        self._held: dict[tuple[int, int, int], bytes] = {}
+        self._held_bytes = 0
+        # Numbers of a spool begin anew with every owner, so what an earlier process left would be somebody else's.
+        self._clear(_SPOOL)
+
+    def close(self) -> None:
+        """Flushes and closes."""
+        self._db.close()
+
+    # -- ledger -------------------------------------------------------------------------------------------------
+
+    def position(self, shard: int) -> tuple[str, int] | None:
+        """Identity of the ledger topic and next offset of it that this disk does not know yet."""
+        value = self._db.get(_HEAD.pack(shard, _POSITION))
+        if value is None:
+            return None
+        return value[_OFFSET.size :].decode(), _OFFSET.unpack_from(value)[0]
+
+    def entry(self, shard: int, action_id: str) -> bytes | None:
+        """The encoded LedgerEntry of an action or body."""
+        found: bytes | None = self._db.get(_HEAD.pack(shard, _LEDGER) + action_id.encode())
+        return found
+
+    def batch(self, shard: int, topic_id: str) -> LedgerBatch:
+        """Changes of a shard's ledger to be written as one."""
+        return LedgerBatch(self._db, shard, topic_id)
+
+    def entries(self, shard: int) -> Iterator[tuple[str, bytes]]:
+        """Every entry, ended ones too."""
+        prefix = _HEAD.pack(shard, _LEDGER)
+        for key, value in self._db.items(from_key=prefix):
+            if not key.startswith(prefix):
+                return
+            yield key[len(prefix) :].decode(), value
+
+    def ended_before(self, shard: int, wall_ms: int, limit: int) -> list[str]:
+        """Up to ``limit`` actions that ended before a wall time, oldest first."""
+        prefix = _HEAD.pack(shard, _ENDED)
+        found: list[str] = []
+        for key in self._db.keys(from_key=prefix):
+            if not key.startswith(prefix) or len(found) >= limit:
+                break
+            at = _OFFSET.unpack_from(key, len(prefix))[0]
+            if at >= wall_ms:
+                break
+            found.append(key[len(prefix) + _OFFSET.size :].decode())
+        return found
+
+    def forget(self, shard: int) -> None:
+        """Drops a shard's ledger: it is to be read anew."""
+        for kind in (_LEDGER, _ENDED, _POSITION):
+            self._db.delete_range(_HEAD.pack(shard, kind), _HEAD.pack(shard, kind + 1))
+
+    # -- spool --------------------------------------------------------------------------------------------------
+
+    def spool(self, shard: int, lane: int, number: int, value: bytes) -> None:
+        """Keeps a waiting action's bytes: in memory while there is room."""
+        if self._held_bytes + len(value) <= _SPOOL_IN_MEMORY_BYTES:
+            self._held[shard, lane, number] = value
+            self._held_bytes += len(value)
+        else:
+            self._db[self._spool_key(shard, lane, number)] = value
+
+    def spooled(self, shard: int, lane: int, number: int) -> bytes:
+        """The bytes of a waiting action; they stay until :meth:`unspool`."""
+        held = self._held.get((shard, lane, number))
+        if held is not None:
+            return held
+        value: bytes = self._db[self._spool_key(shard, lane, number)]
+        return value
+
+    def unspool(self, shard: int, lane: int, number: int) -> None:
+        """The action waits no more."""
+        held = self._held.pop((shard, lane, number), None)
+        if held is not None:
+            self._held_bytes -= len(held)
+        else:
+            self._db.delete(self._spool_key(shard, lane, number))
+
+    def drop_spool(self, shard: int) -> None:
+        """The shard is somebody else's now."""
+        for key in [key for key in self._held if key[0] == shard]:
+            self._held_bytes -= len(self._held.pop(key))
+        self._db.delete_range(_HEAD.pack(shard, _SPOOL), _HEAD.pack(shard, _SPOOL + 1))
+
+    @staticmethod
+    def _spool_key(shard: int, lane: int, number: int) -> bytes:
+        return _HEAD.pack(shard, _SPOOL) + bytes((lane,)) + _OFFSET.pack(number)
+
+    def _clear(self, kind: int) -> None:
+        shards = {_HEAD.unpack_from(key)[0] for key in self._db.keys() if key[2] == kind}
+        for shard in shards:
+            self._db.delete_range(_HEAD.pack(shard, kind), _HEAD.pack(shard, kind + 1))
+
+
+class LedgerBatch:
+    """Ledger changes and the position they lead to; nothing of it is visible before :meth:`write`."""
+
+    def __init__(self, db: Any, shard: int, topic_id: str) -> None:
+        self._db = db
+        self._shard = shard
+        self._topic_id = topic_id
+        self._batch = WriteBatch(raw_mode=True)
+        self.next_offset: int | None = None
+
+    def put(self, action_id: str, value: bytes, ended_at_ms: int) -> None:
+        """``ended_at_ms``: wall time; 0 while it is open."""
+        self._batch.put(_HEAD.pack(self._shard, _LEDGER) + action_id.encode(), value)
+        if ended_at_ms:
+            self._batch.put(self._ended_key(action_id, ended_at_ms), b"")
+
+    def delete(self, action_id: str, ended_at_ms: int) -> None:
+        """Forgets an entry."""
+        self._batch.delete(_HEAD.pack(self._shard, _LEDGER) + action_id.encode())
+        if ended_at_ms:
+            self._batch.delete(self._ended_key(action_id, ended_at_ms))
+
+    def write(self) -> None:
+        """All of it, with the position."""
+        if self.next_offset is not None:
+            position = _OFFSET.pack(self.next_offset) + self._topic_id.encode()
+            self._batch.put(_HEAD.pack(self._shard, _POSITION), position)
+        self._db.write(self._batch)
+
+    def _ended_key(self, action_id: str, ended_at_ms: int) -> bytes:
+        return _HEAD.pack(self._shard, _ENDED) + _OFFSET.pack(ended_at_ms) + action_id.encode()
