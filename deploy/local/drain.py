@@ -26,7 +26,7 @@ FLOW: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("journey", ("contact.events", "payment.events")),
     ("performance", ("staff.deltas",)),
     ("executor.welcome", ("actions.welcome",)),
-    ("sink", ("relationship.facts", "order.facts", "performance.snapshots", "action.outcomes")),
+    ("sink", ("relationship.facts", "order.facts", "performance.snapshots", "action.outcomes", "action.ledger")),
 )
 """Consumer groups and what they read, each after the ones whose output it reads."""
 

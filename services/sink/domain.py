@@ -11,7 +11,16 @@ from datetime import date
 from operator import attrgetter
 from typing import Any
 
-from siyu.events import STAFF_COUNTERS, ActionOutcome, Event, OrderFact, RelationshipFact, StaffDaySnapshot
+from siyu.events import (
+    STAFF_COUNTERS,
+    ActionOutcome,
+    Event,
+    LedgerEntry,
+    OrderFact,
+    QuotaState,
+    RelationshipFact,
+    StaffDaySnapshot,
+)
 
 _EPOCH = date(1970, 1, 1).toordinal()
 _DATE_LIMIT = 1 << 16
@@ -43,6 +52,10 @@ class Table:
     """The higher one replaces the lower."""
     arrived_ms: Callable[[Any], int]
     """Wall time from which freshness counts."""
+    is_row: Callable[[Any], bool] = lambda _: True
+    """Whether a fact stands for a row at all."""
+    told: bool = True
+    """A log line for every row, as far as the settings want any; False: there are thousands a second."""
 
     def pivot(self, facts: Sequence[Event]) -> list[list[Any]]:
         """The facts as columns, in the order of :attr:`columns`."""
@@ -181,17 +194,80 @@ ACTION_OUTCOME = Table(
         *_names("reason"),
         *_texts("caused_by"),
         *_times("created_ms", "deadline_ms", "trigger_received_at_ms", "finished_at_ms"),
+        *_names("campaign_id"),
+        *_texts("parent_id", "message_id"),
     ),
     key=attrgetter("corp_id", "action_id"),
     version=attrgetter("finished_at_ms"),
     arrived_ms=attrgetter("finished_at_ms"),
 )
 
-TABLES: tuple[Table, ...] = (RELATIONSHIP, ORDERS, ORDER_HISTORY, STAFF_DAY, ACTION_OUTCOME)
+_STATES = {"waiting": 0, "prepared": 1, "in_doubt": 2, "accepted": 3, "ended": 4}
+_END = 1 << 62
+
+
+def ledger_revision(entry: LedgerEntry) -> int:
+    """What lets a state of an action replace another. An end wins over all: an action that ended stays so, and the
+    executor that wrote the state before may have had a faster clock. Of one millisecond the later state wins."""
+    return (_END if entry.state == "ended" else 0) + entry.updated_at_ms * 8 + _STATES[entry.state]
+
+
+# Without the machine's memory: it may hold personal data and is of no use in a table.
+ACTION = Table(
+    "action",
+    LedgerEntry,
+    (
+        *_names("corp_id"),
+        *_texts("action_id"),
+        Column("revision", "UInt64", ledger_revision),
+        *_texts("parent_id"),
+        *_names("lane", "endpoint"),
+        *_texts("subject", "staff_id", "customer_id"),
+        *_names("campaign_id", "reason"),
+        *_texts("caused_by"),
+        *_names("state", "status", "detail"),
+        _field("errcode", "Int32"),
+        _field("calls", "Int32"),
+        *_texts("message_id"),
+        *_times("created_ms", "not_before_ms", "deadline_ms", "due_ms", "updated_at_ms", "admitted_at_ms"),
+        *_names("limits_revision"),
+        Column("admission", "String", lambda fact: fact.admission.decode()),
+        *_texts("origin"),
+    ),
+    key=attrgetter("corp_id", "action_id"),
+    version=ledger_revision,
+    arrived_ms=attrgetter("updated_at_ms"),
+    # The unchanging part of a large action, kept beside it.
+    is_row=lambda fact: fact.state != "body",
+)
+
+# Without the state, which only the next owner can read.
+QUOTA_LEVEL = Table(
+    "quota_level",
+    QuotaState,
+    (
+        *_names("corp_id", "endpoint"),
+        *_texts("level"),
+        _field("shard", "UInt32"),
+        Column("view", "String", lambda fact: fact.view.decode()),
+        *_times("updated_at_ms"),
+    ),
+    key=attrgetter("corp_id", "endpoint", "level"),
+    version=attrgetter("updated_at_ms"),
+    arrived_ms=attrgetter("updated_at_ms"),
+    told=False,
+)
+
+TABLES: tuple[Table, ...] = (RELATIONSHIP, ORDERS, ORDER_HISTORY, STAFF_DAY, ACTION_OUTCOME, ACTION, QUOTA_LEVEL)
 
 TOPICS: dict[str, tuple[Table, ...]] = {
     "relationship.facts": (RELATIONSHIP,),
     "order.facts": (ORDERS, ORDER_HISTORY),
     "performance.snapshots": (STAFF_DAY,),
     "action.outcomes": (ACTION_OUTCOME,),
+    "action.ledger": (ACTION,),
+    "quota.state": (QUOTA_LEVEL,),
 }
+
+COMPACTED = frozenset({"action.ledger", "quota.state"})
+"""Topics in which a record without a value says that its key is forgotten: the row stays, as history."""

@@ -56,6 +56,12 @@ class SinkMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.freshness = Freshness(registry)
         self.records = Counter("siyu_sink_records", "Records whose offset was committed", ["topic"], registry=registry)
+        self.skipped = Counter(
+            "siyu_sink_skipped_records",
+            "Records that stand for no row: deletions of compacted topics, and parts that are kept beside an action",
+            ["topic"],
+            registry=registry,
+        )
         self.rows = Counter("siyu_sink_rows", "Rows acknowledged by ClickHouse", ["table"], registry=registry)
         self.superseded = Counter(
             "siyu_sink_superseded_rows",

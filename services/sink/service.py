@@ -28,10 +28,10 @@ from confluent_kafka import (
 from prometheus_client import CollectorRegistry
 
 from services.sink.clickhouse import NotAvailable, RowsRefused, Warehouse
-from services.sink.domain import TOPICS, Table
+from services.sink.domain import COMPACTED, TOPICS, Table
 from services.sink.metrics import SinkMetrics
 from services.sink.settings import Settings
-from siyu.events import ActionOutcome, CodecError, Event, codec
+from siyu.events import ActionOutcome, CodecError, Event, LedgerEntry, codec
 from siyu.ops.clock import wall_ms
 from siyu.ops.health import OpsServer
 from siyu.ops.lifeline import Lifeline
@@ -215,14 +215,20 @@ class Sink:
         assert partition is not None
         assert offset is not None
         self._topics_missing = False
-        try:
-            fact = self._decode(TOPICS[topic][0].fact, value)
-        except CodecError as unreadable:
-            batch.undecodable.append((message, unreadable))
+        if value is None and topic in COMPACTED:
+            self._metrics.skipped.labels(topic).inc()
         else:
-            facts, messages = batch.facts.setdefault(topic, ([], []))
-            facts.append(fact)
-            messages.append(message)
+            try:
+                fact = self._decode(TOPICS[topic][0].fact, value)
+            except CodecError as unreadable:
+                batch.undecodable.append((message, unreadable))
+            else:
+                if any(table.is_row(fact) for table in TOPICS[topic]):
+                    facts, messages = batch.facts.setdefault(topic, ([], []))
+                    facts.append(fact)
+                    messages.append(message)
+                else:
+                    self._metrics.skipped.labels(topic).inc()
         batch.positions[topic, partition] = offset + 1
         batch.records += 1
         batch.bytes += len(value or b"")
@@ -416,7 +422,7 @@ class Sink:
         now = wall_ms()
         arrived = [ms for ms in map(table.arrived_ms, facts) if ms > 0]
         self._metrics.freshness.observe(table.name, (max(0, now - ms) for ms in arrived))
-        if not self._settings.log_events:
+        if not (self._settings.log_events and table.told):
             return
         for fact in facts:
             self._log.info(
@@ -425,7 +431,7 @@ class Sink:
                 corp_id=fact.corp_id,  # type: ignore[attr-defined]
                 event_id=fact.caused_by,  # type: ignore[attr-defined]
                 milliseconds=now - table.arrived_ms(fact),
-                **({"action_id": fact.action_id} if isinstance(fact, ActionOutcome) else {}),
+                **({"action_id": fact.action_id} if isinstance(fact, ActionOutcome | LedgerEntry) else {}),
             )
 
     # Waiting

@@ -46,8 +46,8 @@ from siyu.warehouse.migrations import migrate
 WITHOUT_TRANSACTIONS = Path(__file__).with_name("chaos_without_transactions.py")
 TOPICS = (
     "callbacks.raw", "contact.events", "payment.events", "relationship.facts", "order.facts", "staff.deltas",
-    "performance.snapshots", "action.outcomes", "journey.changelog", "performance.changelog", "dlq.journey",
-    "dlq.performance", "dlq.sink",
+    "performance.snapshots", "action.outcomes", "action.ledger", "quota.state", "journey.changelog",
+    "performance.changelog", "dlq.journey", "dlq.performance", "dlq.sink",
 )  # fmt: skip
 SHORT_S, LONG_S = 60.0, 300.0
 # Without transactions one kill at a bad moment is enough, so a short run with many kills says all.
