@@ -17,7 +17,10 @@ from siyu.events import (
     STAFF_COUNTERS,
     ActionOutcome,
     Event,
+    LedgerEntry,
+    LedgerState,
     OrderFact,
+    QuotaState,
     RelationshipFact,
     StaffDaySnapshot,
     codec,
@@ -111,6 +114,41 @@ def outcome(corp_id: str) -> ActionOutcome:
         finished_at_ms=wall_ms(),
         request=b'{"welcome_code":"secret"}',
         response=b"",
+        campaign_id="spring",
+        parent_id="p1",
+        message_id="msg1",
+    )
+
+
+def entry(corp_id: str, state: LedgerState, updated_at_ms: int, memory: bytes = b"") -> LedgerEntry:
+    return LedgerEntry(
+        action_id="a1",
+        parent_id="",
+        lane="bulk",
+        corp_id=corp_id,
+        endpoint="externalcontact/add_msg_template",
+        subject=corp_id,
+        staff_id="s1",
+        customer_id="",
+        campaign_id="c1",
+        reason="spring@1",
+        caused_by="e" * 32,
+        state=state,
+        status="done" if state == "ended" else "",
+        detail="",
+        errcode=0,
+        calls=1,
+        message_id="msg1",
+        created_ms=NOON,
+        not_before_ms=0,
+        deadline_ms=0,
+        due_ms=0,
+        updated_at_ms=updated_at_ms,
+        admitted_at_ms=NOON,
+        limits_revision="r1",
+        admission=b'{"at_ms":1,"lane":"bulk","levels":[]}',
+        memory=memory,
+        origin="actions.bulk/0/7",
     )
 
 
@@ -120,14 +158,14 @@ def corp_id(unique_name: Callable[[str], str]) -> str:
 
 
 @pytest.fixture
-def send(kafka: LocalKafka) -> Callable[[str, Iterable[Event | bytes]], None]:
-    """Appends facts, or raw bytes, and waits for the broker."""
+def send(kafka: LocalKafka) -> Callable[[str, Iterable[Event | bytes | None]], None]:
+    """Appends facts, raw bytes, or a deletion, and waits for the broker."""
 
-    def produce(topic: str, values: Iterable[Event | bytes]) -> None:
+    def produce(topic: str, values: Iterable[Event | bytes | None]) -> None:
         producer = Producer({"bootstrap.servers": kafka.bootstrap, "partitioner": "murmur2_random", "linger.ms": 20})
         for value in values:
-            data = value if isinstance(value, bytes) else codec().encode(value)
-            key = b"garbage" if isinstance(value, bytes) else value.corp_id.encode()  # type: ignore[attr-defined]
+            data = value if value is None or isinstance(value, bytes) else codec().encode(value)
+            key = b"garbage" if value is None or isinstance(value, bytes) else value.corp_id.encode()  # type: ignore[attr-defined]
             producer.produce(topic, key=key, value=data)
             producer.poll(0)
         assert producer.flush(30) == 0
@@ -183,9 +221,42 @@ def test_every_fact_arrives_in_its_table_with_its_values(
     assert (str(row["day"]), row["revision"], row["adds"]) == ("2026-10-02", 2, 2)
     row = one(warehouse, "action_outcome_now", corp_id)
     assert (row["status"], row["lane"]) == ("done", "welcome")
+    assert (row["campaign_id"], row["parent_id"], row["message_id"]) == ("spring", "p1", "msg1")
     assert sink.metric('siyu_sink_rows_total{table="relationship"}') >= 1
     assert 'siyu_sink_freshness_seconds_count{table="orders"}' in sink.get("/metrics")[1]
     assert "wm1" not in sink.log.read_text()
+    assert sink.stop() == 0
+
+
+def test_the_ledger_comes_without_its_memory_its_bodies_and_its_deletions(
+    start_sink: StartSink, warehouse: Client, send: Any, corp_id: str
+) -> None:
+    now = wall_ms()
+    sink = start_sink()
+    personal = f"{corp_id}-secret".encode()
+    send(
+        "action.ledger",
+        [
+            entry(corp_id, "prepared", now, personal),
+            entry(corp_id, "body", now, personal),
+            entry(corp_id, "ended", now),
+            # Of the owner before, whose clock was ahead.
+            entry(corp_id, "in_doubt", now + 5_000, personal),
+            None,
+        ],
+    )
+    view = b'{"windows":[],"in_flight":2}'
+    send("quota.state", [QuotaState(f"corp_api|{corp_id}|e", corp_id, "e", 3, b"\x00\xff", view, now), None])
+    eventually(lambda: count(warehouse, "quota_level_now", corp_id) == 1, "the level")
+    eventually(lambda: count(warehouse, "action_now", corp_id) == 1, "the action")
+    eventually(lambda: sink.metric('siyu_sink_skipped_records_total{topic="action.ledger"}') == 2, "passed over")
+    row = one(warehouse, "action_now", corp_id)
+    assert (row["state"], row["status"], row["message_id"], row["campaign_id"]) == ("ended", "done", "msg1", "c1")
+    assert row["origin"] == "actions.bulk/0/7"
+    assert personal.decode() not in str(warehouse.query("SELECT * FROM action").result_rows)
+    row = one(warehouse, "quota_level_now", corp_id)
+    assert (row["shard"], row["view"]) == (3, view.decode())
+    assert sink.metric('siyu_sink_dead_letters_total{topic="action.ledger",stage="decode"}') == 0
     assert sink.stop() == 0
 
 
