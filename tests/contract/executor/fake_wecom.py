@@ -17,6 +17,30 @@ class Raw:
     body: bytes
     status: int = 200
     content_type: str = "text/html"
+    headers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Wire:
+    """These bytes and nothing else, then the connection is closed."""
+
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Twice:
+    """An answer, and a while later another one that nobody asked for."""
+
+    body: dict[str, Any]
+    unasked: dict[str, Any]
+    seconds: float = 0.02
+
+
+@dataclass(frozen=True)
+class Drip:
+    """The head of an answer, then a byte of its body now and then, for ever."""
+
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -39,7 +63,7 @@ class Slow:
     body: dict[str, Any]
 
 
-Scripted = dict[str, Any] | Raw | Drop | Hang | Slow
+Scripted = dict[str, Any] | Raw | Wire | Twice | Drip | Drop | Hang | Slow
 Reply = Scripted | Callable[["Call"], Scripted]
 
 
@@ -51,6 +75,7 @@ class Call:
     method: str
     query: dict[str, str]
     body: dict[str, Any] | None
+    headers: dict[str, str]
     at: float
 
 
@@ -116,7 +141,7 @@ class FakeWecom:
         parts = urlsplit(target)
         path = parts.path.removeprefix("/cgi-bin/")
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-        call = Call(path, method, query, json.loads(content) if content else None, time.monotonic())
+        call = Call(path, method, query, json.loads(content) if content else None, headers, time.monotonic())
         self._at_once[path] += 1
         self.most_at_once[path] = max(self.most_at_once[path], self._at_once[path])
         try:
@@ -126,20 +151,29 @@ class FakeWecom:
             reply = await self._reply(call)
         finally:
             self._at_once[path] -= 1
-        if isinstance(reply, Drop):
-            return False
-        if isinstance(reply, Raw):
-            status, content_type, body = reply.status, reply.content_type, reply.body
-        else:
-            status, content_type, body = 200, "application/json; charset=UTF-8", json.dumps(reply).encode()
-        writer.write(
-            f"HTTP/1.1 {status} X\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-            + body
-        )
+        match reply:
+            case Drop():
+                return False
+            case Wire(content):
+                writer.write(content)
+                await writer.drain()
+                return False
+            case Drip(seconds):
+                writer.write(b"HTTP/1.1 200 X\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n{")
+                while True:
+                    await asyncio.sleep(seconds)
+                    writer.write(b" ")
+                    await writer.drain()
+            case Twice(body, unasked, seconds):
+                writer.write(_answer(body))
+                await asyncio.sleep(seconds)
+                writer.write(_answer(unasked))
+            case _:
+                writer.write(_answer(reply))
         await writer.drain()
         return True
 
-    async def _reply(self, call: Call) -> dict[str, Any] | Raw | Drop:
+    async def _reply(self, call: Call) -> dict[str, Any] | Raw | Wire | Twice | Drip | Drop:
         script = self._script.get(call.path)
         if call.path == "gettoken" and script is None:
             return self._issue()
@@ -163,3 +197,15 @@ class FakeWecom:
         token = f"token-{self.tokens}"
         self.valid.add(token)
         return {"errcode": 0, "errmsg": "ok", "access_token": token, "expires_in": self.expires_in}
+
+
+def _answer(reply: dict[str, Any] | Raw) -> bytes:
+    if not isinstance(reply, Raw):
+        reply = Raw(json.dumps(reply).encode(), content_type="application/json; charset=UTF-8")
+    head = [
+        f"HTTP/1.1 {reply.status} X",
+        f"Content-Type: {reply.content_type}",
+        f"Content-Length: {len(reply.body)}",
+        *reply.headers,
+    ]
+    return "\r\n".join(head).encode() + b"\r\n\r\n" + reply.body
