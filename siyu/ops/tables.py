@@ -1,0 +1,376 @@
+"""Topics that every process knows whole: each committed record of a few small topics, from the first to the newest,
+handed to the table that keeps it, and how long ago a table was last known to be complete.
+
+A table learns of a new record some tens of milliseconds after its commit. It never goes back to knowing less: while
+Kafka is away the tables keep what they have, their age grows (:meth:`TopicTables.age_ms`), and whoever must not act on
+old knowledge asks :meth:`TopicTables.fresh`. The age is never flattered:
+
+* It counts from before the answer that showed the end of a partition could have been written, so a process that was
+  frozen is old when it wakes, not new.
+* Behind the last stable offset lies an open transaction with records nobody may read yet. While that offset stands
+  still, the age counts from when it was first seen, so a transaction that never ends makes the table old.
+
+No consumer group: every process reads everything, and none waits for another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+from aiokafka.structs import ConsumerRecord
+
+from siyu.ops import dlq
+from siyu.ops.logging import get_logger
+
+Apply = Callable[[bytes, bytes | None], None]
+"""Takes a record's key and value; a value of None is a tombstone. What it raises is logged by class, counted, and the
+record is left out."""
+
+_POLL_MS = 50
+_FETCH_WAIT_MS = 250
+"""How long a broker holds an answer back when there is nothing new; so old is a table that is complete."""
+_TURN_RECORDS = 1000
+"""Applied at a stretch, so that a long topic does not hold up what else the process does."""
+_LOOK_EVERY_S = 0.02
+_METADATA_EVERY_S = 5.0
+_CONNECT_S = 10.0
+_REQUEST_TIMEOUT_MS = 5000
+_SILENT_S = 10.0
+"""A client that brought neither a record nor an answer for so long is replaced: aiokafka never asks the bootstrap
+servers again, and a cluster that came back under other addresses is lost to it."""
+_RETRY_S = 0.5
+_CLOSE_S = 5.0
+_MAX_FETCH_BYTES = 9 << 20
+"""Above the largest record a topic takes."""
+
+
+class NotWritten(RuntimeError):
+    """Kafka did not acknowledge every record; those that were acknowledged stay. Writing all again is harmless."""
+
+    def __init__(self, topic: str, written: int, total: int, reason: str) -> None:
+        super().__init__(
+            f"{topic}: {written:,} of {total:,} records acknowledged, then {reason}; write all of it again"
+        )
+        self.written = written
+
+
+@dataclass
+class _Partition:
+    position: int | None = None
+    """Offset of the next record; None: from the beginning."""
+    answered: int | None = None
+    """The client's stamp of the answer that was looked at last."""
+    stable: int = -1
+    """End of what may be read, as of that answer."""
+    seen_s: float = 0.0
+    complete_s: float | None = None
+    """When the table was last known to hold all of the partition."""
+
+
+@dataclass
+class _Followed:
+    apply: Apply
+    partitions: dict[int, _Partition] = field(default_factory=dict)
+    ready: bool = False
+    """Was complete once."""
+    applied: int = 0
+    refused: int = 0
+
+
+class _Replace(Exception):
+    """The client has to be replaced; the reason is from a closed set."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class TopicTables:
+    """Follows topics for one process. One event loop; the questions may be asked from any thread."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        client_id: str,
+        *,
+        refused: Callable[[str], None] = lambda topic: None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``refused(topic)`` is told of every record that could not be applied: a metric's hook."""
+        self._bootstrap = bootstrap
+        self._client_id = client_id
+        self._refused = refused
+        self._monotonic = monotonic
+        self._topics: dict[str, _Followed] = {}
+        self._all_ready = asyncio.Event()
+        self._problem: str | None = "not connected yet"
+        self._log = get_logger()
+
+    def follow(self, topic: str, apply: Apply) -> None:
+        """Before :meth:`run`: hands every record of ``topic`` to ``apply``, in the order of its partition. Records may
+        come again after a new connection: a table must bear that."""
+        if topic in self._topics:
+            raise ValueError(f"{topic} is followed already")
+        self._topics[topic] = _Followed(apply)
+
+    def ready(self) -> bool:
+        """Whether every table was complete once: all that had been committed when this process began is known."""
+        return all(followed.ready for followed in self._topics.values())
+
+    async def caught_up(self) -> None:
+        """Returns once :meth:`ready`."""
+        if not self.ready():
+            await self._all_ready.wait()
+
+    def problem(self) -> str | None:
+        """None while Kafka answers, else what is wrong."""
+        return self._problem
+
+    def age_ms(self, topic: str) -> int | None:
+        """How long ago (wall time) the table was last known to hold every committed record; None: never yet."""
+        followed = self._topics[topic]
+        known = [partition.complete_s for partition in followed.partitions.values()]
+        if not followed.ready or not known or any(at is None for at in known):
+            return None
+        return max(0, int((self._monotonic() - min(at for at in known if at is not None)) * 1000))
+
+    def fresh(self, topic: str, within_ms: int) -> bool:
+        """Whether :meth:`age_ms` is known and at most ``within_ms``."""
+        age = self.age_ms(topic)
+        return age is not None and age <= within_ms
+
+    def lag(self, topic: str) -> int:
+        """Offsets between what was applied and the end that was seen last; 0 when nothing was seen."""
+        partitions = self._topics[topic].partitions.values()
+        return sum(max(0, p.stable - (p.position or 0)) for p in partitions)
+
+    def applied(self, topic: str) -> int:
+        """Records handed to the table without an error, repeats included."""
+        return self._topics[topic].applied
+
+    def refusals(self, topic: str) -> int:
+        """Records that could not be applied."""
+        return self._topics[topic].refused
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until ``stop``: reads, and replaces its client for as long as it takes when Kafka is away."""
+        while not stop.is_set():
+            consumer: AIOKafkaConsumer | None = None
+            try:
+                consumer = self._client()
+                await self._follow_with(consumer, stop)
+            except _Replace as replace:
+                self._report(replace.reason)
+            except (KafkaError, OSError, TimeoutError) as error:
+                self._report(type(error).__name__)
+            finally:
+                if consumer is not None:
+                    await self._close(consumer)
+            await _until(stop, _RETRY_S)
+
+    # -- one client -----------------------------------------------------------------------------------------------
+
+    def _client(self) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap,
+            client_id=self._client_id,
+            group_id=None,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
+            max_partition_fetch_bytes=_MAX_FETCH_BYTES,
+            request_timeout_ms=_REQUEST_TIMEOUT_MS,
+            metadata_max_age_ms=int(_METADATA_EVERY_S * 1000),
+        )
+
+    async def _follow_with(self, consumer: AIOKafkaConsumer, stop: asyncio.Event) -> None:
+        async with asyncio.timeout(_CONNECT_S):
+            await consumer.start()
+            assigned = await self._assign(consumer)
+        looked = heard = self._monotonic()
+        metadata_due = looked + _METADATA_EVERY_S
+        while not stop.is_set():
+            records = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_TURN_RECORDS) if assigned else {}
+            if not assigned:
+                await _until(stop, _RETRY_S)
+            for partition, batch in records.items():
+                self._take(partition, batch)
+            now = self._monotonic()
+            if records or now - looked >= _LOOK_EVERY_S:
+                async with asyncio.timeout(_SILENT_S):
+                    answered = await self._look(consumer, assigned, looked)
+                looked = now
+                if records or answered or not assigned:
+                    heard = now
+            if now - heard >= _SILENT_S:
+                raise _Replace("silent")
+            if now >= metadata_due:
+                async with asyncio.timeout(_CONNECT_S):
+                    if set(await self._there(consumer)) != assigned:
+                        assigned = await self._assign(consumer)
+                metadata_due = now + _METADATA_EVERY_S
+            await asyncio.sleep(0)
+
+    async def _there(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
+        """The partitions of the followed topics that there are now."""
+        parts: Any = consumer  # the public ways answer from memory, and only for topics that were asked for before
+        cluster = await parts._client.fetch_all_metadata()
+        return [
+            TopicPartition(topic, number)
+            for topic in self._topics
+            for number in sorted(cluster.partitions_for_topic(topic) or ())
+        ]
+
+    async def _assign(self, consumer: AIOKafkaConsumer) -> set[TopicPartition]:
+        there = await self._there(consumer)
+        missing = sorted(set(self._topics) - {partition.topic for partition in there})
+        self._report(f"no topic {', '.join(missing)}" if missing else None)
+        if there:
+            consumer.assign(there)
+        for partition in there:
+            state = self._topics[partition.topic].partitions.setdefault(partition.partition, _Partition())
+            state.answered = None
+            if state.position is not None:
+                consumer.seek(partition, state.position)
+        return set(there)
+
+    def _take(self, partition: TopicPartition, records: list[ConsumerRecord]) -> None:
+        followed = self._topics[partition.topic]
+        for record in records:
+            try:
+                followed.apply(record.key or b"", record.value)
+                followed.applied += 1
+            except Exception as error:  # the rim: one record must not end the table
+                followed.refused += 1
+                self._refused(record.topic)
+                self._log.error(
+                    "table_record_refused",
+                    topic=record.topic,
+                    partition=record.partition,
+                    offset=record.offset,
+                    error=type(error).__name__,
+                    detail=dlq.place(error),
+                )
+
+    async def _look(self, consumer: AIOKafkaConsumer, assigned: set[TopicPartition], looked: float) -> bool:
+        """Takes down how far each partition is. An answer that was not there at ``looked`` was written after it.
+        Returns whether there was a new one from every partition."""
+        all_answered = True
+        for partition in assigned:
+            state = self._topics[partition.topic].partitions[partition.partition]
+            answered = consumer.last_poll_timestamp(partition)
+            stable = consumer.last_stable_offset(partition)
+            if answered is None or stable is None:
+                all_answered = False
+                continue
+            state.position = await consumer.position(partition)
+            if answered != state.answered:
+                if stable != state.stable or stable >= (consumer.highwater(partition) or 0):
+                    state.seen_s = looked
+                state.answered, state.stable = answered, stable
+            elif self._monotonic() - state.seen_s >= _SILENT_S and state.position >= state.stable:
+                all_answered = False
+            if state.position >= state.stable:
+                state.complete_s = state.seen_s
+        for followed in self._topics.values():
+            states = followed.partitions.values()
+            if not followed.ready and states and all(state.complete_s is not None for state in states):
+                followed.ready = True
+        if self.ready():
+            self._all_ready.set()
+        return all_answered
+
+    async def _close(self, consumer: AIOKafkaConsumer) -> None:
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await consumer.stop()
+        except Exception as error:  # rim of a client that is thrown away: whatever it says changes nothing
+            self._log.warning("table_client_closed_with_error", error=type(error).__name__)
+
+    def _report(self, problem: str | None) -> None:
+        if problem != self._problem:
+            self._problem = problem
+            if problem is None:
+                self._log.info("tables_connected")
+            else:
+                self._log.warning("tables_behind", detail=problem, retry_in_seconds=_RETRY_S)
+
+
+async def append(
+    bootstrap: str,
+    topic: str,
+    records: Iterable[tuple[bytes, bytes | None]],
+    *,
+    total: int = 0,
+    progress: Callable[[int], None] = lambda written: None,
+    timeout_seconds: float = 30.0,
+) -> int:
+    """Writes records (key, value) durably and in their order per key, for people's tools; returns how many.
+
+    ``progress`` is told how many have been acknowledged on all in-sync replicas. Raises NotWritten when an
+    acknowledgement takes longer than ``timeout_seconds`` (wall time).
+    """
+    producer = AIOKafkaProducer(
+        bootstrap_servers=bootstrap,
+        acks="all",
+        enable_idempotence=True,
+        request_timeout_ms=_REQUEST_TIMEOUT_MS,
+        linger_ms=5,
+    )
+    written = 0
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            await producer.start()
+        under_way: list[asyncio.Future[Any]] = []
+
+        async def settle() -> None:
+            nonlocal written
+            async with asyncio.timeout(timeout_seconds):
+                await asyncio.gather(*under_way)
+            written += len(under_way)
+            under_way.clear()
+            progress(written)
+
+        for key, value in records:
+            async with asyncio.timeout(timeout_seconds):
+                under_way.append(await producer.send(topic, key=key, value=value))
+            if len(under_way) >= _TURN_RECORDS:
+                await settle()
+        await settle()
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise NotWritten(topic, written, max(total, written), type(error).__name__) from None
+    finally:
+        await _stop(producer)
+    return written
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    """Stops a producer; one whose broker is away would flush for ever, so it is dropped with what it holds."""
+    try:
+        async with asyncio.timeout(_CLOSE_S):
+            await producer.stop()
+    except (KafkaError, OSError, TimeoutError):
+        parts: Any = producer
+        parts._closed = True
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                if parts._sender.sender_task is not None:
+                    await parts._sender.close()
+                await producer.client.close()
+        except (KafkaError, OSError, TimeoutError):
+            pass
+
+
+async def _until(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        pass
