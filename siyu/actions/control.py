@@ -8,7 +8,8 @@
 * A **settle** says what became of an action in doubt, where no endpoint can tell.
 
 The id is made of what the record is about, so the newest word about one thing replaces the one before in the compacted
-topic, and the same word twice is once. A record covers an action when each of its corp, lane and campaign is empty or
+topic, and the same word twice is once. A cancel of an action and a verdict are forgotten after :data:`KEPT_MS`, when no
+topic holds the action any more. A record covers an action when each of its corp, lane and campaign is empty or
 the action's. All times are wall time, epoch ms UTC.
 """
 
@@ -31,6 +32,8 @@ ID_LENGTH = 200
 """No corp, campaign or action id of the platform or of ours comes near it."""
 REASON_LENGTH = 500
 AUTHOR_LENGTH = 64
+KEPT_MS = 31 * 86_400_000
+"""Longer than ``actions.bulk`` keeps an action (30 days)."""
 _FLUSH_SECONDS = 10.0
 
 
@@ -41,14 +44,14 @@ def pause_record(
     campaign_id: str = "",
     reason: str,
     author: str,
-    now_ms: int,
+    wall_ms: int,
     expires_ms: int = 0,
 ) -> ControlRecord:
     """Holds back what it covers; all three empty: everything. ``expires_ms`` 0: until it is taken back.
 
     Raises Invalid.
     """
-    if expires_ms and expires_ms <= now_ms:
+    if expires_ms and expires_ms <= wall_ms:
         raise Invalid("expires", "a pause must end later than now")
     return _record(
         "pause",
@@ -59,14 +62,14 @@ def pause_record(
         reason=reason,
         author=author,
         expires_ms=expires_ms,
-        now_ms=now_ms,
+        wall_ms=wall_ms,
     )
 
 
-def resume_record(pause: ControlRecord, *, reason: str, author: str, now_ms: int) -> ControlRecord:
+def resume_record(pause: ControlRecord, *, reason: str, author: str, wall_ms: int) -> ControlRecord:
     """Takes a pause back. Raises Invalid."""
     _check_words(reason, author)
-    return msgspec.structs.replace(pause, active=0, reason=reason, author=author, expires_ms=0, written_at_ms=now_ms)
+    return msgspec.structs.replace(pause, active=0, reason=reason, author=author, expires_ms=0, written_at_ms=wall_ms)
 
 
 def cancel_record(
@@ -77,7 +80,7 @@ def cancel_record(
     campaign_id: str = "",
     reason: str,
     author: str,
-    now_ms: int,
+    wall_ms: int,
 ) -> ControlRecord:
     """Takes back one action, or what a corp, a lane, a campaign (or several of these together) have waiting.
 
@@ -85,22 +88,24 @@ def cancel_record(
     """
     if not (action_id or corp_id or lane or campaign_id):
         raise Invalid("action_id", "say what to cancel: an action, a campaign, a corp or a lane")
-    about = ("action", action_id) if action_id else ("scope", corp_id, lane, campaign_id)
+    about = (action_id,) if action_id else (corp_id, lane, campaign_id)
     return _record(
         "cancel",
         stable_id("cancel", *about),
         action_id=action_id,
+        # Of a campaign for good; of a corp or a lane it covers only what is older than itself, so it may be forgotten.
+        expires_ms=0 if campaign_id and not action_id else wall_ms + KEPT_MS,
         corp_id=corp_id,
         lane=lane,
         campaign_id=campaign_id,
         reason=reason,
         author=author,
-        now_ms=now_ms,
+        wall_ms=wall_ms,
     )
 
 
 def settle_record(
-    *, action_id: str, corp_id: str = "", verdict: Verdict, reason: str, author: str, now_ms: int
+    *, action_id: str, corp_id: str = "", verdict: Verdict, reason: str, author: str, wall_ms: int
 ) -> ControlRecord:
     """What became of an action in doubt, by a person who looked. Raises Invalid."""
     if not action_id:
@@ -113,9 +118,10 @@ def settle_record(
         action_id=action_id,
         corp_id=corp_id,
         verdict=verdict,
+        expires_ms=wall_ms + KEPT_MS,
         reason=reason,
         author=author,
-        now_ms=now_ms,
+        wall_ms=wall_ms,
     )
 
 
@@ -124,9 +130,16 @@ def covers(record: ControlRecord, *, corp_id: str, lane: str, campaign_id: str) 
     return record.corp_id in ("", corp_id) and record.lane in ("", lane) and record.campaign_id in ("", campaign_id)
 
 
-def holds(record: ControlRecord, now_ms: int) -> bool:
+def takes_back(record: ControlRecord, *, corp_id: str, lane: str, campaign_id: str, appended_ms: int) -> bool:
+    """Whether a cancel without an action ends an action that was appended at ``appended_ms`` (the broker's time)."""
+    return covers(record, corp_id=corp_id, lane=lane, campaign_id=campaign_id) and (
+        bool(record.campaign_id) or appended_ms <= record.written_at_ms
+    )
+
+
+def holds(record: ControlRecord, wall_ms: int) -> bool:
     """Whether it has neither been taken back nor ended by itself."""
-    return bool(record.active) and (record.expires_ms == 0 or now_ms < record.expires_ms)
+    return bool(record.active) and (record.expires_ms == 0 or wall_ms < record.expires_ms)
 
 
 def publish(bootstrap: str, records: Iterable[ControlRecord]) -> None:
@@ -175,7 +188,7 @@ def _record(
     *,
     reason: str,
     author: str,
-    now_ms: int,
+    wall_ms: int,
     corp_id: str = "",
     lane: str = "",
     campaign_id: str = "",
@@ -201,7 +214,7 @@ def _record(
         author,
         1,
         expires_ms,
-        now_ms,
+        wall_ms,
     )
 
 
