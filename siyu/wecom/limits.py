@@ -27,6 +27,8 @@ from typing import Literal
 import msgspec
 import yaml
 
+from siyu.limits import load_registry
+from siyu.limits import model as registry_model
 from siyu.ops.clock import wall_ms
 from siyu.wecom.errors import beijing_midnight_ms
 
@@ -98,8 +100,39 @@ class LimitRegistry:
         return min(later, default=None)
 
 
+class _BaseLimits(LimitRegistry):
+    def __init__(self, registry: registry_model.LimitRegistry) -> None:
+        super().__init__({})
+        self._registry = registry
+
+    def at(self, as_of_ms: int) -> ScopeLimits:
+        base = [
+            limit
+            for limit in self._registry.at(as_of_ms).limits
+            if limit.scope == "corp_api" and not limit.endpoints and not limit.outside and limit.enforce == "admit"
+        ]
+        windows = [
+            Window(_NAMES[limit.window.length_ms // 1000], limit.amount, limit.window.length_ms * 1_000_000)
+            for limit in base
+            if isinstance(limit.window, registry_model.Sliding)
+        ]
+        return ScopeLimits(
+            windows=tuple(sorted(windows, key=lambda w: w.length_ns)),
+            concurrency=min(limit.amount for limit in base if isinstance(limit.window, registry_model.Concurrent)),
+        )
+
+    def next_change_ms(self, as_of_ms: int) -> int | None:
+        return self._registry.next_change_ms(as_of_ms)
+
+
 def load_limits(folder: Path) -> LimitRegistry:
-    """Reads every ``*.yaml`` of the folder. Raises LimitsError naming file and entry."""
+    """Reads every ``*.yaml`` of the folder. Raises LimitsError naming file and entry.
+
+    The folder of the dated registry is read by ``siyu.limits``; this module takes from it what it knows of, the limits
+    of every call of a corp, until the executor that needs it is gone.
+    """
+    if (folder / "margins.yaml").exists():
+        return _BaseLimits(load_registry(folder))
     versions: dict[str, list[tuple[int, _Entry]]] = {}
     for path in sorted(folder.glob("*.yaml")):
         try:
