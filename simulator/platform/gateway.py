@@ -11,7 +11,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
@@ -19,7 +19,7 @@ import msgspec
 
 from simulator.apps import App
 from simulator.metrics import SimulatorMetrics
-from simulator.platform.calls import CallLog, RecordedCall
+from simulator.platform.calls import CallLog, RecordedCall, detail_of
 from simulator.platform.endpoint import Call, Endpoint, File
 from simulator.platform.endpoints import ENDPOINTS
 from simulator.platform.errors import TEXTS, ApiError, error_body
@@ -49,6 +49,9 @@ class _Caller:
     agent_id: str = ""
     empties: Mapping[str, Any] | None = None
     content_type: str = ""
+    body: Mapping[str, Any] = field(default_factory=dict)
+    """Of the request, once it has been read."""
+    answer: Mapping[str, Any] = field(default_factory=dict)
 
 
 class _AnswerLostError(Exception):
@@ -126,7 +129,12 @@ class Gateway:
         known = path == _GETTOKEN or path in ENDPOINTS
         # A path or corp id from outside must not become a name without end in a counter.
         shown = path if known else f"unknown:{path[:100]}"
-        self.calls.append(RecordedCall(arrived_ms, business_ms, shown, caller.corp_id[:64], caller.agent_id, errcode))
+        detail = None
+        if self.calls.detailed:
+            asked = {**query, **caller.body}
+            detail = detail_of(asked, caller.answer, ip=caller.ip, answered_ms=self._now_ms(), lost=lost)
+        called = RecordedCall(arrived_ms, business_ms, shown, caller.corp_id[:64], caller.agent_id, errcode)
+        self.calls.append(called, detail)
         self.call_counts[shown if known else "unknown", errcode] += 1
         self._metrics.calls.labels(shown if known else "unknown", str(errcode)).inc()
         if lost:
@@ -171,12 +179,13 @@ class Gateway:
         self.throttle.enter(scope, path, endpoint.concurrency)
         try:
             body = await self._body(receive, endpoint, caller) if endpoint.method == "POST" else {}
-            return await self._work(endpoint, app, query, body)
+            caller.body = body
+            return await self._work(endpoint, app, query, body, caller)
         finally:
             self.throttle.leave(scope, path)
 
     async def _work(
-        self, endpoint: Endpoint, app: App, query: dict[str, str], body: dict[str, Any]
+        self, endpoint: Endpoint, app: App, query: dict[str, str], body: dict[str, Any], caller: _Caller
     ) -> Mapping[str, Any] | File:
         fault = self.faults.strike(endpoint.path, app.corp_id, self._clock_s())
         call = self._call(app, query, body)
@@ -194,6 +203,8 @@ class Gateway:
             if fault is not None and fault.errcode:
                 raise ApiError(fault.errcode)
             answer = endpoint.handler(call)
+            if not isinstance(answer, File):
+                caller.answer = answer
         finally:
             if record is not None:
                 self._writing.discard(record)
