@@ -43,6 +43,28 @@ DETAILS: dict[str, str] = {
     "outcome_unknown": "a write may or may not have happened; no answer came before the deadline",
     "response_too_large": "the answer is larger than an outcome may be",
     "internal_error": "a bug in the executor; the log has its place",
+    "contradictory": "fields exclude each other, or one that is needed is missing",
+    "payload_too_large": "the payload is larger than this endpoint takes",
+    "no_recipients": "the send names nobody: neither customers nor groups",
+    "too_many_recipients": "the send names more than one action may",
+    "options_malformed": "the executor's own options under the payload's key siyu cannot be read",
+    "no_sender": "done as asked, without a sender: WeCom chose who sends",
+    "partly_sent": "some chunks were accepted and some were not; each has its outcome",
+    "settled_made": "no answer came, but WeCom's own record shows that the call was carried out",
+    "settled_by_person": "no answer came; a person said what became of it",
+    "not_taken": "no answer came, and WeCom's own record of the call does not name this item",
+    "not_sendable": "WeCom's fail_list: this person or group cannot be sent to",
+    "delivered": "send result 1: it was sent",
+    "not_a_friend": "send result 2: the customer is not a friend any more",
+    "cap_reached": "send result 3: the customer had got as many mass messages as may be",
+    "unconfirmed": "the staff member had not sent it when we stopped looking, or it was cancelled",
+    "harvest_impossible": "WeCom refuses to tell what became of the message",
+    "reminders_used_up": "41094: three reminders of this message in 24 h",
+    "operator_cancelled": "an operator took it back",
+    "person_suppressed": "the person must not be contacted",
+    "guard_blocked": "the ban guard did not let it through",
+    "content_blocked": "the content linter did not let it through",
+    "call_failed": "the chunk this person belongs to was not accepted; the chunk's outcome says why",
 }
 """Every value of ``ActionOutcome.detail``."""
 
@@ -168,11 +190,16 @@ def answered(
 def unanswered(attempts: Attempts, *, sent: bool, jitter: float) -> tuple[Attempts, Decision]:
     """No usable answer; ``sent``: the request may have been carried out. Repeat-safe, so: again, until the deadline."""
     failures = attempts.transport_failures
-    delay = min(_TRANSPORT_DELAY_MAX_MS, _TRANSPORT_DELAY_MS << min(failures, 10))
     attempts = msgspec.structs.replace(
         attempts,
         calls=attempts.calls + (1 if sent else 0),
         transport_failures=failures + 1,
         in_doubt=attempts.in_doubt or sent,
     )
-    return attempts, Again(int(delay * (0.5 + jitter / 2)))
+    return attempts, Again(silence_ms(failures + 1, jitter))
+
+
+def silence_ms(failures: int, jitter: float) -> int:
+    """How long to wait after so many calls in a row without an answer."""
+    delay = min(_TRANSPORT_DELAY_MAX_MS, _TRANSPORT_DELAY_MS << min(failures - 1, 10))
+    return int(delay * (0.5 + jitter / 2))

@@ -1,0 +1,179 @@
+"""How patient the executor is, as dated data: ``schemas/rules/executor.yaml``, validated whole when it is loaded."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import yaml
+
+from siyu.events import Lane
+from siyu.wecom.endpoints import ENDPOINTS
+from siyu.wecom.errors import beijing_midnight_ms
+
+_LANES: tuple[Lane, ...] = ("welcome", "urgent", "bulk", "sync")
+
+
+class TimingsError(ValueError):
+    """A file of timings that cannot be used; the message names the place."""
+
+
+class _Data(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class LaneTimes(_Data, frozen=True, kw_only=True):
+    """``call_timeout_ms`` is wall time; ``hold_ms`` 0: as long as it takes."""
+
+    call_timeout_ms: int
+    hold_ms: int
+
+
+class SettleTimes(_Data, frozen=True, kw_only=True):
+    """How what became of a call is found out (business ms)."""
+
+    visible_after_ms: int
+    """After the last moment at which it may have been carried out: from then on "not listed" means "not made"."""
+    every_ms: int
+    slack_ms: int
+    horizon_ms: int
+    """After the call left: then nobody can tell."""
+
+
+class _SettleChange(_Data, frozen=True, kw_only=True):
+    visible_after_ms: int | None = None
+    every_ms: int | None = None
+    slack_ms: int | None = None
+    horizon_ms: int | None = None
+
+
+class _Settle(_Data, frozen=True, kw_only=True):
+    default: SettleTimes
+    endpoints: dict[str, _SettleChange]
+
+
+class HarvestTimes(_Data, frozen=True, kw_only=True):
+    """How results of a send come in (business ms)."""
+
+    first_ms: int
+    every_ms: list[int]
+    """From round to round; the last repeats."""
+    horizon_ms: int
+    longest_ms: int
+    """An action may ask for no more."""
+    retry_ms: int
+    reads_of_a_staff_member: int
+    page: int
+
+
+class ReminderTimes(_Data, frozen=True, kw_only=True):
+    """How often staff are reminded of one message (business ms)."""
+
+    most: int
+    within_ms: int
+    fresh_ms: int
+    most_options: int
+
+
+class SendRules(_Data, frozen=True, kw_only=True):
+    """Amounts of one send."""
+
+    chunks_at_once: int
+    chats_a_call: int
+    text_bytes: int
+    attachments: int
+    most_people: int
+    longest_id_bytes: int
+    people_a_step: int
+
+
+class Timings(_Data, frozen=True, kw_only=True):
+    """One version."""
+
+    version: str
+    effective_from: datetime.date
+    source: str
+    confidence: str
+    lanes: dict[Lane, LaneTimes]
+    wait_in_memory_ms: int
+    payload_bytes: int
+    departs_within_ms: int
+    settle_by: _Settle = msgspec.field(name="settle")
+    harvest: HarvestTimes
+    reminders: ReminderTimes
+    sends: SendRules
+
+    def settle(self, endpoint: str) -> SettleTimes:
+        """How a call of this endpoint is settled."""
+        change = self.settle_by.endpoints.get(endpoint)
+        if change is None:
+            return self.settle_by.default
+        given = {name: value for name, value in msgspec.structs.asdict(change).items() if value is not None}
+        return msgspec.structs.replace(self.settle_by.default, **given)
+
+
+class _File(_Data, frozen=True, kw_only=True):
+    versions: list[Timings]
+
+
+class TimingsByDate:
+    """All versions."""
+
+    def __init__(self, versions: list[Timings]) -> None:
+        self._versions = [(beijing_midnight_ms(version.effective_from), version) for version in versions]
+
+    def at(self, as_of_ms: int) -> Timings:
+        """The version in force (business time, epoch ms); before the first one, the first."""
+        chosen = self._versions[0][1]
+        for effective_from_ms, version in self._versions:
+            if effective_from_ms <= as_of_ms:
+                chosen = version
+        return chosen
+
+
+def load_timings(path: Path) -> TimingsByDate:
+    """Reads and validates the file. Raises TimingsError."""
+    try:
+        file = msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), type=_File)
+    except OSError as error:
+        raise TimingsError(f"timings {path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise TimingsError(f"timings {path}: not YAML: {error}") from None
+    except msgspec.ValidationError as error:
+        raise TimingsError(f"timings {path}: {error}") from None
+    if not file.versions:
+        raise TimingsError(f"timings {path}: no version")
+    for version in file.versions:
+        _check(f"timings {path}, version {version.version}", version)
+    begins = [version.effective_from for version in file.versions]
+    if any(later <= earlier for earlier, later in itertools.pairwise(begins)):
+        raise TimingsError(f"timings {path}: versions must have ascending effective_from")
+    return TimingsByDate(file.versions)
+
+
+def _check(where: str, version: Timings) -> None:
+    for lane in _LANES:
+        if lane not in version.lanes:
+            raise TimingsError(f"{where}: lanes: {lane} is missing")
+    for endpoint in version.settle_by.endpoints:
+        if endpoint not in ENDPOINTS:
+            raise TimingsError(f"{where}: settle.endpoints: {endpoint!r} is no documented endpoint")
+    if not version.harvest.every_ms:
+        raise TimingsError(f"{where}: harvest.every_ms is empty")
+    may_be_zero = {"hold_ms"}
+    _positive(where, msgspec.to_builtins(version), may_be_zero)
+    for endpoint in version.settle_by.endpoints:
+        times = version.settle(endpoint)
+        if times.horizon_ms <= times.visible_after_ms:
+            raise TimingsError(f"{where}: settle of {endpoint}: horizon_ms must be later than visible_after_ms")
+
+
+def _positive(where: str, value: Mapping[str, object] | list[object], may_be_zero: set[str]) -> None:
+    for name, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+        if isinstance(item, Mapping | list):
+            _positive(f"{where}: {name}", item, may_be_zero)
+        elif isinstance(item, int) and (item < 0 or (item == 0 and name not in may_be_zero)):
+            raise TimingsError(f"{where}: {name} must be above 0")
