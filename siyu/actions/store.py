@@ -223,23 +223,18 @@ class ActionStore:
             f"{children} UNION ALL SELECT action_id FROM action WHERE {children} UNION ALL SELECT {{id:String}})"
         )
         found: dict[str, Mapping[str, Any]] = {}
-        for sql in (
-            f"{_LEDGER} WHERE {children} AND customer_id = ''",
-            f"{_OUTCOME} WHERE {children} AND customer_id = ''",
-        ):
-            for row in self._rows(sql, names):
+        for select in (_ledger, _outcomes):  # an outcome takes the place of the ledger's row
+            for row in self._rows(select(f"{children} AND customer_id = ''"), names):
                 found[row["action_id"]] = row
         chunks = sorted(found.values(), key=lambda row: (-row["created_ms"], row["action_id"]))
+        people_ended = _outcomes(f"{below} AND customer_id != ''")
+        people_open = _ledger(f"{below} AND customer_id != '' AND state != 'ended'")
         counted = self._rows(
-            f"SELECT state, status, detail, count() AS n FROM ({_outcomes(f"{below} AND customer_id != ''")}) "
+            f"SELECT state, status, detail, count() AS n FROM ({people_ended}) "
             "GROUP BY state, status, detail ORDER BY n DESC, status, detail",
             names,
         )
-        waiting = self._rows(
-            f"SELECT state, count() AS n FROM ({_ledger(f"{below} AND customer_id != '' AND state != 'ended'")}) "
-            "GROUP BY state ORDER BY state",
-            names,
-        )
+        waiting = self._rows(f"SELECT state, count() AS n FROM ({people_open}) GROUP BY state ORDER BY state", names)
         return Parts(
             chunks=[_view(row, people) for row in chunks[:CHUNKS_SHOWN]],
             chunk_count=len(chunks),
