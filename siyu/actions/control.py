@@ -37,6 +37,11 @@ KEPT_MS = 31 * 86_400_000
 _FLUSH_SECONDS = 10.0
 
 
+def pause_id(corp_id: str, lane: str, campaign_id: str) -> str:
+    """Id of the pause of exactly these."""
+    return stable_id("pause", corp_id, lane, campaign_id)
+
+
 def pause_record(
     *,
     corp_id: str = "",
@@ -55,7 +60,7 @@ def pause_record(
         raise Invalid("expires", "a pause must end later than now")
     return _record(
         "pause",
-        stable_id("pause", corp_id, lane, campaign_id),
+        pause_id(corp_id, lane, campaign_id),
         corp_id=corp_id,
         lane=lane,
         campaign_id=campaign_id,
@@ -68,7 +73,7 @@ def pause_record(
 
 def resume_record(pause: ControlRecord, *, reason: str, author: str, wall_ms: int) -> ControlRecord:
     """Takes a pause back. Raises Invalid."""
-    _check_words(reason, author)
+    check_words(reason, author)
     return msgspec.structs.replace(pause, active=0, reason=reason, author=author, expires_ms=0, written_at_ms=wall_ms)
 
 
@@ -196,7 +201,7 @@ def _record(
     verdict: str = "",
     expires_ms: int = 0,
 ) -> ControlRecord:
-    _check_words(reason, author)
+    check_words(reason, author)
     if lane and lane not in LANES:
         raise Invalid("lane", f"a lane is one of {', '.join(LANES)}")
     for field, value in (("corp_id", corp_id), ("campaign_id", campaign_id), ("action_id", action_id)):
@@ -218,8 +223,8 @@ def _record(
     )
 
 
-def _check_words(reason: str, author: str) -> None:
-    """Every word of an operator bears a name and a reason: who comes after must understand it."""
+def check_words(reason: str, author: str) -> None:
+    """Every word of an operator bears a name and a reason: who comes after must understand it. Raises Invalid."""
     for field, value, longest in (("reason", reason, REASON_LENGTH), ("author", author, AUTHOR_LENGTH)):
         if not value.strip():
             raise Invalid(field, f"a {field} is needed")
