@@ -19,8 +19,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from siyu.actions_cli import actions_app, quota
 from siyu.audit import command as audit_command
 from siyu.events import schemas_dir
+from siyu.limits_cli import app as limits_app
 from siyu.sim_cli import app as sim_app
 
 if TYPE_CHECKING:
@@ -41,6 +43,9 @@ app.add_typer(topics_app, name="topics")
 app.add_typer(dlq_app, name="dlq")
 app.add_typer(state_app, name="state")
 app.add_typer(sim_app, name="sim")
+app.add_typer(limits_app, name="limits")
+app.add_typer(actions_app, name="actions")
+app.command("quota")(quota)
 app.command("audit")(audit_command)
 
 

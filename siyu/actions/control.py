@@ -16,7 +16,7 @@ the action's. All times are wall time, epoch ms UTC.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -115,8 +115,7 @@ def settle_record(
     """What became of an action in doubt, by a person who looked. Raises Invalid."""
     if not action_id:
         raise Invalid("action_id", "say which action to settle")
-    if verdict not in get_args(Verdict):
-        raise Invalid("as", f"a verdict is one of {', '.join(get_args(Verdict))}")
+    check_verdict(verdict)
     return _record(
         "settle",
         stable_id("settle", action_id),
@@ -128,6 +127,14 @@ def settle_record(
         author=author,
         wall_ms=wall_ms,
     )
+
+
+def check_verdict(text: str) -> Verdict:
+    """The same text, known to be a verdict. Raises Invalid."""
+    for verdict in get_args(Verdict):
+        if text == verdict:
+            return cast(Verdict, verdict)
+    raise Invalid("as", f"a verdict is one of {', '.join(get_args(Verdict))}")
 
 
 def covers(record: ControlRecord, *, corp_id: str, lane: str, campaign_id: str) -> bool:

@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import msgspec
-
 from siyu.actions import control, quota, records, retry
 from siyu.actions.control import Verdict
 from siyu.actions.errors import Invalid, NotFound, Refused
@@ -72,7 +70,11 @@ class Operations:
             admission=known.admission,
             parts=self.store.parts(known.view.corp_id, action_id, people=people),
             controls=self._words_about(known.view),
-            repeats=self._repeats(known.view, people=people),
+            repeats=[
+                repeat
+                for repeat in (self._known_repeats(known.view, people=people) if known.view.state == "ended" else [])
+                if repeat is not None
+            ],
         )
 
     def page(self, wanted: Filter, *, limit: int, cursor: str = "", people: bool = False) -> ActionPage:
@@ -282,24 +284,16 @@ class Operations:
                 about.append(record)
         return [control_view(record) for record in sorted(about, key=lambda record: record.written_at_ms)]
 
-    def _known_repeats(self, view: ActionView) -> list[ActionView | None]:
+    def _known_repeats(self, view: ActionView, *, people: bool = False) -> list[ActionView | None]:
         """The first repeats, up to one nothing is known of."""
         found: list[ActionView | None] = []
         while len(found) < retry.MOST_REPEATS:
-            known = self.store.find(retry.repeat_id(view.action_id, len(found) + 1), corp_id=view.corp_id)
+            known = self.store.find(
+                retry.repeat_id(view.action_id, len(found) + 1), corp_id=view.corp_id, people=people
+            )
             found.append(known.view if known is not None else None)
             if known is None:
                 break
-        return found
-
-    def _repeats(self, view: ActionView, *, people: bool) -> list[ActionView]:
-        if view.state != "ended":
-            return []
-        found = []
-        for repeat in self._known_repeats(view):
-            if repeat is not None:
-                customer = view.customer if people else repeat.customer
-                found.append(msgspec.structs.replace(repeat, customer=customer))
         return found
 
 
