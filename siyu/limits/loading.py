@@ -395,8 +395,8 @@ def _moment(placed: _Placed, field: str) -> int:
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
-def _text(moment_ms: int) -> str:
-    """The canonical way to write a moment: a day where it is a midnight of business time."""
+def moment_text(moment_ms: int) -> str:
+    """The canonical way to write a moment (epoch ms): a day where it is a midnight of business time."""
     time = (_EPOCH + dt.timedelta(milliseconds=moment_ms)).astimezone(SHANGHAI)
     if time.time() == dt.time():
         return time.date().isoformat()
@@ -411,7 +411,8 @@ def _check_versions(versions: Sequence[_DatedVersion]) -> None:
     for _, _, placed in versions[1:]:
         entry: _Entry = placed.entry
         for name in ("scope", "window", "field", "overrides"):
-            if getattr(entry, name) != getattr(first, name):
+            was, now = getattr(first, name), getattr(entry, name)
+            if (_window(was) != _window(now)) if name == "window" else (was != now):
                 placed.refuse(name, f"{entry.id} had another {name} before; give it another id")
 
 
@@ -475,7 +476,7 @@ def _check_cover(registry: LimitRegistry, document: _Document) -> None:
     for moment in registry.changes_ms:
         missing = next((m for e in (*ENDPOINTS, GETTOKEN) if (m := _uncovered(registry.at(moment), e))), None)
         if complete and missing:
-            raise LimitsError(f"{document.place(())}: effective_until: {missing} from {_text(moment)} on")
+            raise LimitsError(f"{document.place(())}: effective_until: {missing} from {moment_text(moment)} on")
         complete = complete or missing is None
         last = missing
     if not complete:
@@ -525,16 +526,18 @@ def _margins_of(entry: _Margins) -> Margins:
 
 
 def _canonical(**sections: list[_Placed]) -> bytes:
-    """Sorted entries, dates in one spelling, no defaults: what a revision is the hash of."""
+    """Sorted entries, dates and windows in one spelling, no defaults: what a revision is the hash of."""
     document = {name: [_canonical_entry(placed) for placed in entries] for name, entries in sections.items() if entries}
     return json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _canonical_entry(placed: _Placed) -> dict[str, Any]:
     fields: dict[str, Any] = msgspec.to_builtins(placed.entry)
+    if "window" in fields:
+        fields["window"] = str(_window(fields["window"]))
     for name in ("effective_from", "effective_until"):
         if name in fields:
-            fields[name] = _text(_moment(placed, name))
+            fields[name] = moment_text(_moment(placed, name))
     for name in ("endpoints", "but_not", "corps"):
         if name in fields:
             fields[name] = sorted(fields[name])

@@ -56,7 +56,8 @@ class Sliding:
 
     def __str__(self) -> str:
         for unit, unit_ms in _UNITS:
-            if self.length_ms % unit_ms == 0:
+            # A day stands for one of the calendar, so a few of them are hours here.
+            if self.length_ms % unit_ms == 0 and (unit != "d" or self.length_ms > 3 * unit_ms):
                 return f"sliding {self.length_ms // unit_ms} {unit}"
         return f"sliding {self.length_ms} ms"
 
