@@ -16,10 +16,10 @@ import msgspec
 
 from services.executor import domain
 from services.executor.domain import Again, Attempts, End, Freeze, RenewToken, SlowDown
+from services.executor.governor import Claim
 from services.executor.settle import Doubt, Finding, Made, NotMade, Settling
 from services.executor.work import (
     Ask,
-    Claim,
     Effects,
     LedgerDamaged,
     Memory,
@@ -116,8 +116,7 @@ class Single:
         self._left_from_ms = self._left_until_ms = 0
         self._admitted_at_ms = 0
         self._admission, self._revision = b"", ""
-        # For days ahead nothing waits in memory alone: the shard may let the machine go and restore it in time.
-        self._on_disk = self._changed = action.not_before_ms - now_ms > around.rules().wait_in_memory_ms
+        self._on_disk = self._changed = False
 
     @classmethod
     def restored(cls, entry: LedgerEntry, memory: SingleMemory, around: Surroundings, now_ms: int) -> Single:
@@ -230,11 +229,17 @@ class Single:
 
     def going_out(self, ask: Ask, now_ms: int, admission: bytes, limits_revision: str) -> Ask | None:
         self._shown = False
+        if self._end is not None or self._out:
+            return None
         if ask.key.endswith(SETTLE):
+            query = self._settling.query(now_ms) if self._settling is not None else None
+            if self._settling is None or query is None or query.payload != ask.payload:
+                return None
+            self._settling.asking(now_ms)
             self._out = SETTLE
-            if self._settling is not None:
-                self._settling.asking(now_ms)
             return ask
+        if self._settling is not None or self._stopping is not None:
+            return None
         self._out = CALL
         self._left_from_ms = now_ms
         self._left_until_ms = now_ms + self._around.rules().departs_within_ms + ask.timeout_ms
@@ -416,8 +421,7 @@ class Single:
         elif self._settling is not None:
             state = "in_doubt"
         else:
-            state = "prepared" if self._admitted_at_ms else "waiting"
-        due_ms = 0 if self._end else (action.not_before_ms if state == "waiting" else self.due_ms())
+            state = "prepared"
         memory = b""
         if self._end is None:
             memory = msgspec.msgpack.encode(
@@ -440,7 +444,7 @@ class Single:
                 errcode=self._attempts.errcode,
                 calls=self._attempts.calls,
                 message_id=self._message_id,
-                due_ms=due_ms,
+                due_ms=0 if self._end else self.due_ms(),
                 admitted_at_ms=self._admitted_at_ms,
                 limits_revision=self._revision,
                 admission=self._admission,

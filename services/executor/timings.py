@@ -64,6 +64,8 @@ class HarvestTimes(_Data, frozen=True, kw_only=True):
     horizon_ms: int
     longest_ms: int
     """An action may ask for no more."""
+    grace_ms: int
+    """After the horizon: then what WeCom will not tell stays unknown."""
     retry_ms: int
     reads_of_a_staff_member: int
     page: int
@@ -82,11 +84,12 @@ class SendRules(_Data, frozen=True, kw_only=True):
     """Amounts of one send."""
 
     chunks_at_once: int
-    chats_a_call: int
+    ids_a_call: int
     text_bytes: int
     attachments: int
     most_people: int
     longest_id_bytes: int
+    ids_a_record: int
     people_a_step: int
 
 
@@ -98,7 +101,6 @@ class Timings(_Data, frozen=True, kw_only=True):
     source: str
     confidence: str
     lanes: dict[Lane, LaneTimes]
-    wait_in_memory_ms: int
     payload_bytes: int
     departs_within_ms: int
     settle_by: _Settle = msgspec.field(name="settle")

@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from services.executor.domain import End
+from services.executor.governor import Claim
 from services.executor.timings import Timings
 from siyu.events import Action, ActionOutcome, ActionStatus, Lane, LedgerEntry
 from siyu.events.types import LedgerState
@@ -26,19 +27,6 @@ from siyu.wecom.endpoints import ENDPOINTS
 from siyu.wecom.errors import ErrorTable
 
 MASS_SEND = "externalcontact/add_msg_template"
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What a call counts in."""
-
-    corp_id: str
-    agent_id: str
-    endpoint: str
-    staff_id: str = ""
-    customer_id: str = ""
-    message_id: str = ""
-    persons: int = 1
 
 
 @dataclass(frozen=True)
@@ -83,8 +71,8 @@ class Effects:
 class RequestLimits(Protocol):
     """The part of the limits in force that says how much one call may carry."""
 
-    def request_limit(self, corp_id: str, endpoint: str) -> int:
-        """The most ids of one request."""
+    def request_limit(self, corp_id: str, endpoint: str, field: str = "") -> int | None:
+        """The most ids the list ``field`` of one request may have; None when nothing is known."""
         ...
 
 
@@ -125,8 +113,9 @@ class Work(Protocol):
         """When ``asks`` and ``past`` are to be looked at again; a time past means now, 0 that nothing is scheduled."""
 
     def going_out(self, ask: Ask, now_ms: int, admission: bytes, limits_revision: str) -> Ask | None:
-        """It was admitted: the ask as it leaves once ``records`` are committed. None: nobody is left to send it to, so
-        give the admission back; ``past`` then has what follows."""
+        """It was admitted: the ask as it leaves once ``records`` are committed. None: it must not leave (nobody is left
+        to send it to, or something happened while it queued), so give the admission back and look at ``asks`` and
+        ``past`` again."""
 
     def not_sent(self, ask: Ask, now_ms: int) -> None:
         """It went out of the queue, but certainly did not leave."""
