@@ -17,7 +17,8 @@ from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdic
 
 _HEAD = struct.Struct(">HB")
 _OFFSET = struct.Struct(">Q")
-_LEDGER, _ENDED, _SPOOL, _POSITION = range(4)
+_LEDGER, _ENDED, _SPOOL, _POSITION, _MESSAGE = range(5)
+_EVERY_SHARD = 0xFFFF
 _CACHE_BYTES = 32 << 20
 _WRITE_BUFFER_BYTES = 16 << 20
 _SPOOL_IN_MEMORY_BYTES = 48 << 20
@@ -32,36 +33,25 @@ class Disk:
 
     def __init__(self, folder: Path) -> None:
         """Raises DiskLocked."""
-        self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        options = Options(raw_mode=True)
-        options.create_if_missing(True)
-        options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
-        options.set_compression_type(DBCompressionType.lz4())
-        options.set_max_background_jobs(2)
-        options.set_keep_log_file_num(2)
-        options.set_max_log_file_size(1 << 20)
-        table = BlockBasedOptions()
-        # Nearly every question is about an action that was never seen: the filter answers those.
-        table.set_bloom_filter(10, False)
-        table.set_block_cache(Cache(_CACHE_BYTES))
-        options.set_block_based_table_factory(table)
         self._db: Any
+        self._spool: Any
         try:
-            self._db = Rdict(str(folder), options)
+            self._db = Rdict(str(folder / "ledger"), _options())
         except Exception as error:
             if "lock" in str(error).lower():
                 raise DiskLocked(f"{folder} is used by another process: give each its own SIYU_INSTANCE") from None
-            shutil.rmtree(folder)
-            folder.mkdir(parents=True)
-            self._db = Rdict(str(folder), options)
+            shutil.rmtree(folder / "ledger", ignore_errors=True)
+            self._db = Rdict(str(folder / "ledger"), _options())
         self._held: dict[tuple[int, int, int], bytes] = {}
         self._held_bytes = 0
-        # Numbers of a spool begin anew with every owner, so what an earlier process left would be somebody else's.
-        self._clear(_SPOOL)
+        # Offsets of a spool belong to one owner's reading, so what an earlier process left is of no use.
+        shutil.rmtree(folder / "spool", ignore_errors=True)
+        self._spool = Rdict(str(folder / "spool"), _options())
 
     def close(self) -> None:
         """Flushes and closes."""
+        self._spool.close()
         self._db.close()
 
     # -- ledger -------------------------------------------------------------------------------------------------
@@ -77,6 +67,10 @@ class Disk:
         """The encoded LedgerEntry of an action or body."""
         found: bytes | None = self._db.get(_HEAD.pack(shard, _LEDGER) + action_id.encode())
         return found
+
+    def knows_message(self, corp_id: str, message_id: str) -> bool:
+        """Whether a call of ours is known to have made what the platform calls so."""
+        return self._db.get(_message_key(corp_id, message_id)) is not None
 
     def batch(self, shard: int, topic_id: str) -> LedgerBatch:
         """Changes of a shard's ledger to be written as one."""
@@ -116,14 +110,14 @@ class Disk:
             self._held[shard, lane, number] = value
             self._held_bytes += len(value)
         else:
-            self._db[self._spool_key(shard, lane, number)] = value
+            self._spool[self._spool_key(shard, lane, number)] = value
 
     def spooled(self, shard: int, lane: int, number: int) -> bytes:
         """The bytes of a waiting action; they stay until :meth:`unspool`."""
         held = self._held.get((shard, lane, number))
         if held is not None:
             return held
-        value: bytes = self._db[self._spool_key(shard, lane, number)]
+        value: bytes = self._spool[self._spool_key(shard, lane, number)]
         return value
 
     def unspool(self, shard: int, lane: int, number: int) -> None:
@@ -132,22 +126,17 @@ class Disk:
         if held is not None:
             self._held_bytes -= len(held)
         else:
-            self._db.delete(self._spool_key(shard, lane, number))
+            self._spool.delete(self._spool_key(shard, lane, number))
 
     def drop_spool(self, shard: int) -> None:
         """The shard is somebody else's now."""
         for key in [key for key in self._held if key[0] == shard]:
             self._held_bytes -= len(self._held.pop(key))
-        self._db.delete_range(_HEAD.pack(shard, _SPOOL), _HEAD.pack(shard, _SPOOL + 1))
+        self._spool.delete_range(_HEAD.pack(shard, _SPOOL), _HEAD.pack(shard, _SPOOL + 1))
 
     @staticmethod
     def _spool_key(shard: int, lane: int, number: int) -> bytes:
         return _HEAD.pack(shard, _SPOOL) + bytes((lane,)) + _OFFSET.pack(number)
-
-    def _clear(self, kind: int) -> None:
-        shards = {_HEAD.unpack_from(key)[0] for key in self._db.keys() if key[2] == kind}
-        for shard in shards:
-            self._db.delete_range(_HEAD.pack(shard, kind), _HEAD.pack(shard, kind + 1))
 
 
 class LedgerBatch:
@@ -166,6 +155,10 @@ class LedgerBatch:
         if ended_at_ms:
             self._batch.put(self._ended_key(action_id, ended_at_ms), b"")
 
+    def made(self, corp_id: str, message_id: str) -> None:
+        """A call of ours made this."""
+        self._batch.put(_message_key(corp_id, message_id), b"")
+
     def delete(self, action_id: str, ended_at_ms: int) -> None:
         """Forgets an entry."""
         self._batch.delete(_HEAD.pack(self._shard, _LEDGER) + action_id.encode())
@@ -181,3 +174,23 @@ class LedgerBatch:
 
     def _ended_key(self, action_id: str, ended_at_ms: int) -> bytes:
         return _HEAD.pack(self._shard, _ENDED) + _OFFSET.pack(ended_at_ms) + action_id.encode()
+
+
+def _message_key(corp_id: str, message_id: str) -> bytes:
+    return _HEAD.pack(_EVERY_SHARD, _MESSAGE) + f"{corp_id}|{message_id}".encode()
+
+
+def _options() -> Options:
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
+    options.set_compression_type(DBCompressionType.lz4())
+    options.set_max_background_jobs(2)
+    options.set_keep_log_file_num(2)
+    options.set_max_log_file_size(1 << 20)
+    table = BlockBasedOptions()
+    # Nearly every question is about an action that was never seen: the filter answers those.
+    table.set_bloom_filter(10, False)
+    table.set_block_cache(Cache(_CACHE_BYTES))
+    options.set_block_based_table_factory(table)
+    return options

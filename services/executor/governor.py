@@ -30,7 +30,7 @@ from services.executor.levels import (
 )
 from services.executor.windows import DAY_MS, next_period, period_start
 from siyu.events.types import Lane, QuotaLease
-from siyu.limits import Calendar, Concurrent, Limit, LimitSet, Scope, Sliding
+from siyu.limits import SHARED_SCOPES, Calendar, Concurrent, Limit, LimitSet, Scope, Sliding
 
 __all__ = [
     "AFTER_FINISH",
@@ -69,7 +69,7 @@ class Claim:
 class Path:
     """The levels of one claim. May be kept and used for any number of calls."""
 
-    __slots__ = ("claim", "open", "shared", "start_by_ms", "steps", "version")
+    __slots__ = ("claim", "open", "running", "shared", "start_by_ms", "steps", "version")
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
@@ -78,6 +78,8 @@ class Path:
         """Levels that are shared with other shards, and units there."""
         self.open = 0
         """Calls that were admitted and have not ended."""
+        self.running = 0
+        """Of them, those that ``Governor.begin`` let start."""
         self.start_by_ms = NEVER
         """Of the call admitted last: business time after which it must not start (give it back)."""
         self.version = -1
@@ -189,6 +191,8 @@ class Governor:
         self._ended_written_ms = 0
         self._sweep: list[Level] = []
         self._swept_ms = 0
+        self.narrow = False
+        """Of the last refusal of ``reserve``: only one staff member, customer or message is held back."""
 
     def path(self, claim: Claim) -> Path:
         """The levels a call counts in."""
@@ -225,6 +229,50 @@ class Governor:
         self._reserved.add(path)
         return 0
 
+    def reserve(self, path: Path, lane: Lane, now_ms: int) -> int:
+        """Like ``admit``, for a call that ``begin`` lets start later: units are reserved in every window, and calls at
+        the same time are not looked at yet. Afterwards ``narrow`` says of a refusal whether only one person or message
+        is held back."""
+        if path.version != self._version:
+            self._lay(path, now_ms)
+        index = LANE_INDEX[lane]
+        for level, units in path.steps:
+            if level.admitted + units > level.ceilings[index] or now_ms >= level.valid_until:
+                again = self._consider_windows(path, index, now_ms)
+                if again:
+                    return again
+                break
+        if path.shared:
+            again = self._take_shared(path, now_ms)
+            if again:
+                self.narrow = False
+                return again
+        for level, units in path.steps:
+            level.admitted += units
+        path.open += 1
+        self._reserved.add(path)
+        return 0
+
+    def begin(self, path: Path, lane: Lane, now_ms: int) -> bool:
+        """Whether a reserved call may start now; if so it is under way until ``finish``."""
+        now_ms = self._at(now_ms)
+        if path.version != self._version:
+            self._lay(path, now_ms)
+        if now_ms > path.start_by_ms:
+            return False
+        index = LANE_INDEX[lane]
+        for level, _ in path.steps:
+            if now_ms >= level.valid_until:
+                level.refresh(now_ms, self._allowance)
+            if level.running >= level.concurrency[index]:
+                return False
+            if level.adaptive is not None and now_ms < level.adaptive.frozen_until_ms:
+                return False
+        for level, _ in path.steps:
+            level.running += 1
+        path.running += 1
+        return True
+
     def finish(self, path: Path, now_ms: int) -> None:
         """An admitted call was answered, or given up on: it counts until now and the window."""
         now_ms = self._at(now_ms)
@@ -233,6 +281,7 @@ class Governor:
         if path.open < 1:
             raise ValueError(f"a call to {path.claim.endpoint} ends that was not admitted")
         path.open -= 1
+        self._stopped(path)
         ended = self._ended
         for level, units in path.steps:
             level.end(units, now_ms)
@@ -241,14 +290,16 @@ class Governor:
             for key, units in path.shared:
                 self._shared.finish(key, units, now_ms)
 
-    def give_back(self, path: Path, now_ms: int) -> None:
-        """An admitted call was certainly never sent: its units are free again."""
+    def give_back(self, path: Path, now_ms: int, *, began: bool = False) -> None:
+        """An admitted call was certainly never sent: its units are free again. ``began``: ``begin`` had let it start."""
         now_ms = self._at(now_ms)
         if path.version != self._version:
             self._lay(path, now_ms)
         if path.open < 1:
             raise ValueError(f"a call to {path.claim.endpoint} is given back that was not admitted")
         path.open -= 1
+        if began:
+            self._stopped(path)
         for level, units in path.steps:
             level.ended += units
             self._ended.add(level)
@@ -429,6 +480,31 @@ class Governor:
         self._now = now_ms
         return now_ms
 
+    @staticmethod
+    def _stopped(path: Path) -> None:
+        if path.running:
+            path.running -= 1
+            for level, _ in path.steps:
+                level.running -= 1
+
+    def _consider_windows(self, path: Path, lane: int, now_ms: int) -> int:
+        """``_consider`` without calls at the same time."""
+        now_ms = self._at(now_ms)
+        if any(level.forgotten for level, _ in path.steps):
+            self._lay(path, now_ms)
+        again, after_finish, narrow = 0, False, True
+        for level, units in path.steps:
+            level.refresh(now_ms, self._allowance)
+            if level.admitted + units > level.ceilings[lane]:
+                at = level.again(lane, units, now_ms, self._allowance)
+                narrow = narrow and level.rules.scope not in SHARED_SCOPES
+                if at == AFTER_FINISH:
+                    after_finish = True
+                else:
+                    again = max(again, at)
+        self.narrow = narrow
+        return again or (AFTER_FINISH if after_finish else 0)
+
     def _consider(self, path: Path, lane: int, now_ms: int) -> int:
         """The careful way: 0 when every level has room, else when to ask again."""
         now_ms = self._at(now_ms)
@@ -481,9 +557,11 @@ class Governor:
             for level, units in path.steps:
                 if level not in kept:
                     level.end(units * path.open, now_ms)
+                    level.running -= path.running
             for level, units in steps:
                 if level not in known:
                     level.admitted += units * path.open
+                    level.running += path.running
                     self._urgent.add(level)
             if self._shared is not None:
                 for key, units in set(path.shared) - set(shared):

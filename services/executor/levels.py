@@ -208,6 +208,7 @@ class Level:
         "key",
         "periods",
         "rules",
+        "running",
         "valid_until",
     )
 
@@ -227,6 +228,8 @@ class Level:
         self.adaptive: Adaptive | None = None
         self.ghosts: list[tuple[int, int]] | None = None
         """Calls of an owner that is gone, by the time until which they may still be under way."""
+        self.running = 0
+        """Calls under way that ``Governor.begin`` let start."""
         self.forgotten = False
 
     @property
@@ -505,7 +508,9 @@ class Level:
             found = cap if found is _WIDE else tuple(map(min, found, cap))
         if self.ghosts:
             self.ghosts = [ghost for ghost in self.ghosts if ghost[0] > now_ms] or None
-            haunted = sum(units for _, units in self.ghosts or ())
+            # However much was reserved: no owner had more under way than the limit.
+            most = min((self.rules.limits[at].amount for at in self.rules.concurrent), default=0)
+            haunted = min(most, sum(units for _, units in self.ghosts or ()))
             found = tuple(cap - haunted for cap in found)
         return found
 

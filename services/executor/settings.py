@@ -18,10 +18,27 @@ class Settings(ServiceSettings):
     corps: Path = Field(Path("corps.yaml"), description="File of corp ids and secrets")
     metrics_port: int = Field(9105, ge=0, le=65535, description="Port of /livez, /readyz and /metrics; 0: any free one")
     stop_grace_seconds: float = Field(
-        10.0, ge=0, le=300, description="On stop: how long calls under way may take to end and be committed"
+        10.0, gt=0, description="Time between SIGTERM and the end for calls under way and their commit"
     )
     session_timeout_ms: int = Field(
-        30_000,
+        10_000,
         ge=6_000,
-        description="How long Kafka waits for a silent executor before another one takes its partitions",
+        description="A process that is back within this keeps its shards; longer, others take them over",
+    )
+    egress: str = Field(
+        "default",
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="Name of the address that calls leave from: processes behind one address give the same name",
+    )
+    limits: Path = Field(
+        Path("schemas/limits"), description="Folder of the limits that hold until `siyu limits apply` was used"
+    )
+    token_keys: Path | None = Field(
+        None, description="File of the keys that access tokens are encrypted with in Kafka; unset: from the corps file"
+    )
+    most_waiting: int = Field(
+        1_000_000, ge=100, description="Actions of one lane of a shard that are taken in and not done with"
+    )
+    remember_days: float = Field(
+        7.0, gt=0, description="How long an action that ended is remembered, so that its repeat is recognised"
     )

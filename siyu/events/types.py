@@ -347,6 +347,8 @@ class LedgerEntry(Event, frozen=True):
     """JSON: each level with what was used and allowed at the newest admission."""
     memory: bytes
     """The machine's own state, empty once ended. Personal data: part of the envelope of R17."""
+    origin: str = ""
+    """``topic/partition/offset`` of the record that brought the action: tells reading it again from a repeat."""
 
 
 class QuotaState(Event, frozen=True):

@@ -31,6 +31,10 @@ class Clock(Protocol):
         """Business time, epoch ms UTC."""
         ...
 
+    def rate(self) -> float:
+        """Business time that passes per wall time, at most, from now until the next change of pace is known."""
+        ...
+
 
 def wall_ms() -> int:
     """Wall time, epoch ms UTC."""
@@ -43,6 +47,10 @@ class SystemClock:
     def now_ms(self) -> int:
         """Business time, epoch ms UTC."""
         return wall_ms()
+
+    def rate(self) -> float:
+        """Business time is wall time."""
+        return 1.0
 
 
 class FileClock:
@@ -69,6 +77,14 @@ class FileClock:
             if segment[0] <= wall:
                 start_wall, start_business, rate = segment
         return start_business + int((wall - start_wall) * rate)
+
+    def rate(self) -> float:
+        """The fastest of the segment in force and those to come."""
+        self.now_ms()
+        wall = self._wall()
+        begun = [segment for segment in self._segments if segment[0] <= wall][-1:]
+        coming = [segment for segment in self._segments if segment[0] > wall]
+        return max((segment[2] for segment in (*begun, *coming)), default=self._segments[0][2])
 
     def _reload(self) -> None:
         try:

@@ -132,6 +132,10 @@ ENDPOINTS: Mapping[str, Endpoint] = _allow_list()
 """Every endpoint an action may name. ``gettoken`` is not among them: tokens have one owner."""
 
 
+TOUCHING: frozenset[str] = frozenset({_EXTERNAL + "send_welcome_msg", _EXTERNAL + "add_msg_template"})
+"""Calls that put a message before customers named in them: suppressed people are kept out of these."""
+
+
 def quota_scope(corp_id: str, endpoint: str) -> str:
     """Key of actions: the corp and the endpoint's group. An endpoint nobody knows is a group of its own, so that its
     action reaches an executor and is refused there."""

@@ -1,0 +1,78 @@
+"""What the shards of one process share: connections, tables, rules and the disk. Nothing here decides anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from random import Random
+
+from services.executor.control import ControlTable
+from services.executor.disk import Disk
+from services.executor.gates import Gates
+from services.executor.governor import SharedLevels
+from services.executor.key_ring import KeyRing
+from services.executor.metrics import ExecutorMetrics
+from services.executor.token_rules import TokenRules
+from services.executor.token_table import TokenTable
+from services.executor.work import Surroundings
+from siyu.events import Codec
+from siyu.limits import LimitSource
+from siyu.ops.clock import Clock
+from siyu.ops.corps import Corp
+from siyu.wecom.client import Answer, NotSent, Result, TooLarge, WecomClient
+from siyu.wecom.errors import ErrorTable
+
+
+@dataclass
+class Process:
+    """One executor process. ``shards`` is the partition count of every lane, of the ledger and of the quotas."""
+
+    bootstrap: str
+    instance: str
+    incarnation: str
+    """Of this start of the process: a successor of the same name has another."""
+    shards: int
+    ledger_id: str
+    """Identity of the topic ``action.ledger``: a disk that knows another one is read anew."""
+    egress: str
+    corps: Mapping[str, Corp]
+    codec: Codec
+    clock: Clock
+    random: Random
+    client: WecomClient
+    disk: Disk
+    limits: LimitSource
+    tokens: TokenTable
+    control: ControlTable
+    around: Surroundings
+    metrics: ExecutorMetrics
+    gates: Callable[[int, str], Gates]
+    """A shard's gates, for the shard and its incarnation."""
+    shared_levels: Callable[[int, str], SharedLevels | None]
+    """How a shard shares levels with others; None when every level of ours lies inside one shard."""
+    ring: KeyRing
+    token_rules: TokenRules
+    error_table: Callable[[], ErrorTable]
+    nonce: Callable[[], bytes]
+    """12 random bytes."""
+    known_codes: frozenset[int]
+    most_waiting: int
+    """Actions of one lane of a shard that are taken in and not done with."""
+    keep_ended_ms: int
+    """How long an action that ended is remembered (wall time): a repeat later than that is a new action."""
+    token_timeout_ms: int
+    """Of a gettoken call, wall time."""
+    log_events: bool
+
+    def observe(self, endpoint: str, result: Result) -> None:
+        """Counts one call."""
+        match result:
+            case Answer():
+                label = str(result.errcode) if result.errcode in self.known_codes else "other"
+            case TooLarge():
+                label = "too_large"
+            case NotSent():
+                label = "not_sent"
+            case _:
+                label = "unknown"
+        self.metrics.calls.labels(endpoint, label).observe(result.seconds)

@@ -1,0 +1,1071 @@
+"""One shard: everything that happens to the actions of its partition, decided by one owner and made durable in cycles.
+
+A cycle picks asks in the order of lanes, turns and deadlines; asks the gates and the governor; and commits in one
+transaction what was reserved, what is about to be made, what ended, and how far the lanes are done with. Only then do
+the reserved calls start. So, wherever the process dies:
+
+* no call leaves whose units a successor does not know to be used;
+* no call that makes something leaves that a successor does not know about;
+* every action has one outcome, whose record, offset and ledger entry are one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+from aiokafka import TopicPartition
+from aiokafka.structs import ConsumerRecord
+
+from services.executor.domain import End
+from services.executor.gates import Hold
+from services.executor.governor import Claim, Governor, Path
+from services.executor.journal import LEDGER, QUOTA, Journal, Lost, Message
+from services.executor.membership import shard_of
+from services.executor.offsets import OffsetTracker
+from services.executor.process import Process
+from services.executor.site import LANES, LaneState, Site, Staged
+from services.executor.token_owner import TokenOwner
+from services.executor.token_table import TOPIC as TOKENS
+from services.executor.token_table import key_of
+from services.executor.work import (
+    Ask,
+    Effects,
+    LedgerDamaged,
+    Work,
+    begin,
+    entry_of,
+    is_open,
+    is_send,
+    outcome_of,
+    restore,
+)
+from siyu.events import Action, ActionOutcome, CodecError, Lane, LedgerEntry, QuotaState, WecomToken
+from siyu.events.ids import stable_id, staff_key
+from siyu.ops import dlq
+from siyu.ops.clock import wall_ms
+from siyu.ops.corps import Corp
+from siyu.ops.logging import get_logger
+from siyu.wecom.client import Answer, NotSent, Result
+from siyu.wecom.endpoints import ENDPOINTS, GETTOKEN, quota_scope
+
+OUTCOMES = "action.outcomes"
+DEAD_LETTERS = "dlq.executor"
+
+START_WITHIN_SECONDS = 1.0
+"""A reserved call that has not started by then is given back: a successor counts on nothing starting later."""
+_COMMIT_WITHIN_SECONDS = 2.0
+"""What a commit took longer starts nothing: its reservations were reckoned with no more than that."""
+_GATHER_SECONDS = 0.03
+"""Outcomes without anything that waits for the commit are gathered for so long."""
+_IDLE_SECONDS = 0.25
+_PARK_MS = 15 * 60_000
+"""An action whose time is further away than this waits in the ledger instead of holding its partition's offset."""
+_MOST_STAGED = 512
+_MOST_WAITING_RECORDS = 2_000
+_SHARES_A_LOOK = 2_000
+_SWEEP_SECONDS = 30.0
+_SWEEP_ACTIONS = 500
+_TABLES_RETRY_MS = 250
+_AFTER_FINISH_MS = 20
+"""A lane that waits for a call to end is asked again this often, besides at every end."""
+GUARD_SIGNALS = "guard.signals"
+
+State = Literal["opening", "running", "quiet", "lost", "failed", "closed"]
+
+
+class _Input:
+    """One lane's partition."""
+
+    __slots__ = ("committed", "partition", "tracker")
+
+    def __init__(self, partition: TopicPartition, offset: int) -> None:
+        self.partition = partition
+        self.tracker = OffsetTracker(offset)
+        self.committed = offset
+
+
+class _Open:
+    """An action under way and where it came from."""
+
+    __slots__ = ("asked", "origin", "source", "work")
+
+    def __init__(self, work: Work, origin: str, source: tuple[Lane, int] | None) -> None:
+        self.work = work
+        self.origin = origin
+        self.source = source
+        """Lane and offset that are not done with yet."""
+        self.asked: set[str] = set()
+        """Keys of asks that wait, are staged or under way."""
+
+
+class _Permit:
+    """A call outside the lanes (gettoken): admitted, reserved and started like every other."""
+
+    __slots__ = ("granted", "path", "start_by")
+
+    def __init__(self, path: Path, granted: asyncio.Future[None]) -> None:
+        self.path = path
+        self.granted = granted
+        self.start_by: float | None = None
+        """None: not reserved yet."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """For the gauges."""
+
+    waiting: dict[Lane, int]
+    under_way: int
+    in_doubt: int
+    in_flight: int
+
+
+class _Pending:
+    """What the next transaction writes."""
+
+    def __init__(self) -> None:
+        self.permits: list[_Permit] = []
+        self.written: list[asyncio.Future[None]] = []
+        self.messages: list[Message] = []
+        self.ledger: list[tuple[str, bytes | None, int]] = []
+        self.made: list[tuple[str, str]] = []
+        """Corp, and the platform's id of what a call made."""
+        self.outcomes: list[ActionOutcome] = []
+        self.staged: list[Staged] = []
+        self.since = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self.messages or self.staged or self.permits)
+
+
+class Shard:
+    """Owned by this process from :meth:`open` until :attr:`state` is lost or closed."""
+
+    def __init__(self, index: int, process: Process) -> None:
+        self.index = index
+        self.state: State = "opening"
+        self._process = process
+        self._log = get_logger().bind(shard=index, instance=process.instance)
+        self._journal = Journal(
+            index,
+            bootstrap=process.bootstrap,
+            incarnation=f"{process.incarnation}.{next(_serial)}",
+            codec=process.codec,
+        )
+        self._inputs: dict[Lane, _Input] = {}
+        self._sites: dict[tuple[str, str], Site] = {}
+        self._open: dict[str, _Open] = {}
+        self._due: list[tuple[int, int, str]] = []
+        self._later: list[tuple[int, int, Lane, int]] = []
+        """Actions whose time comes within minutes: due, number, lane, offset."""
+        self._pending = _Pending()
+        self._calls: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._runner: asyncio.Task[None] | None = None
+        self._committing = False
+        self._swept = time.monotonic()
+        self._numbers = itertools.count()
+        self._changes = process.control.subscribe()
+        limits = process.limits.current(process.clock.now_ms())
+        self._revision = limits.revision
+        self._limits = limits
+        self._lanes_index = {lane: index for index, lane in enumerate(LANES)}
+        self._levels: dict[str, bytes] = {}
+        self._timeouts: Counter[int] = Counter()
+        """Time limits of the calls that are reserved or under way, ms."""
+        self._permits: list[_Permit] = []
+        self._token_owner = self._own_tokens()
+        self._tokens_kept: asyncio.Task[None] | None = None
+        self._stopped = asyncio.Event()
+        self._gates = process.gates(index, self._journal.incarnation)
+        self.governor = Governor(
+            limits,
+            egress=process.egress,
+            corps=process.corps.keys(),
+            load=self._levels.get,
+            allowance=lambda corp_id, staff_id: self._gates.allowance(corp_id, staff_id, process.clock.now_ms()),
+            shared=process.shared_levels(index, self._journal.incarnation),
+        )
+
+    # -- taking over and leaving --------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Takes over: fences the former owner, reads its quotas and open actions. Raises KafkaError."""
+        started = time.monotonic()
+        await self._journal.open()
+        now_ms = self._process.clock.now_ms()
+        await self._journal.restore(lambda state: self._restore_level(state, now_ms))
+        await self._restore_ledger(now_ms)
+        self._log.info(
+            "shard_opened",
+            seconds=round(time.monotonic() - started, 3),
+            open_actions=len(self._open),
+            levels=len(self._levels),
+        )
+
+    def begin(self, offsets: dict[Lane, tuple[TopicPartition, int]]) -> None:
+        """Starts working from these offsets."""
+        self._inputs = {lane: _Input(partition, offset) for lane, (partition, offset) in offsets.items()}
+        self.state = "running"
+        self._runner = asyncio.create_task(self._run(), name=f"shard-{self.index}")
+        if self._token_owner is not None:
+            self._tokens_kept = asyncio.create_task(self._token_owner.run(self._stopped))
+
+    def next_offsets(self) -> dict[TopicPartition, int]:
+        """Where reading goes on."""
+        return {lane.partition: lane.tracker.next for lane in self._inputs.values()}
+
+    async def quiesce(self, seconds: float) -> None:
+        """Starts no more calls, waits for those under way, commits what ended. :meth:`resume` undoes it."""
+        if self.state != "running":
+            return
+        self.state = "quiet"
+        deadline = time.monotonic() + seconds
+        self._wake.set()
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=seconds * 0.7)
+        self._wake.set()
+        # Three things change it, and it is rare: looked at until it is so.
+        while (self._pending or self._committing) and time.monotonic() < deadline and self._alive():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        if self._calls or self._pending:
+            self._log.warning("drain_incomplete", calls=len(self._calls), limit_seconds=seconds)
+
+    def resume(self) -> None:
+        """Goes on: nobody else got the shard."""
+        if self.state == "quiet":
+            self.state = "running"
+            self._wake.set()
+
+    async def close(self) -> None:
+        """Lets go. What is not committed is the next owner's to find out."""
+        if self.state == "closed":
+            return
+        self.state = "closed"
+        self._stopped.set()
+        self._wake.set()
+        if self._tokens_kept is not None:
+            self._tokens_kept.cancel()
+            await asyncio.gather(self._tokens_kept, return_exceptions=True)
+        if self._runner is not None:
+            await asyncio.gather(self._runner, return_exceptions=True)
+        for call in list(self._calls):
+            call.cancel()
+        await asyncio.gather(*self._calls, return_exceptions=True)
+        await self._journal.close()
+        self._process.control.unsubscribe(self._changes)
+        self._process.disk.drop_spool(self.index)
+
+    def _alive(self) -> bool:
+        return self._runner is not None and not self._runner.done()
+
+    def _restore_level(self, state: QuotaState, now_ms: int) -> None:
+        self._levels[state.level] = state.state
+        self.governor.restore(state.level, state.state, now_ms)
+
+    async def _restore_ledger(self, now_ms: int) -> None:
+        disk, codec = self._process.disk, self._process.codec
+        known = disk.position(self.index)
+        start = known[1] if known is not None and known[0] == self._process.ledger_id else 0
+        if known is not None and not start:
+            disk.forget(self.index)
+        batch = disk.batch(self.index, self._process.ledger_id)
+
+        def apply(record: ConsumerRecord) -> None:
+            action_id = record.key.decode()
+            if record.value is None:
+                batch.delete(action_id, 0)
+            else:
+                entry = codec.decode_as(LedgerEntry, record.value)
+                if entry.message_id:
+                    batch.made(entry.corp_id, entry.message_id)
+                batch.put(action_id, record.value, entry.updated_at_ms if entry.state == "ended" else 0)
+
+        batch.next_offset = await self._journal.read(LEDGER, start, apply)
+        batch.write()
+        grouped: dict[str, list[LedgerEntry]] = {}
+        for _, value in disk.entries(self.index):
+            entry = codec.decode_as(LedgerEntry, value)
+            if is_open(entry):
+                grouped.setdefault(self._root_of(entry), []).append(entry)
+        for root, entries in grouped.items():
+            self._restore_action(root, entries, now_ms)
+
+    @staticmethod
+    def _root_of(entry: LedgerEntry) -> str:
+        return entry.parent_id or entry.action_id
+
+    def _restore_action(self, root: str, entries: list[LedgerEntry], now_ms: int) -> None:
+        first = next((entry for entry in entries if entry.action_id == root), entries[0])
+        if first.state == "waiting":
+            heapq.heappush(self._due, (max(first.due_ms, 1), next(self._numbers), root))
+            return
+        try:
+            work = restore(entries, self._process.around, now_ms)
+        except LedgerDamaged as error:
+            # It stays in the ledger as it is: nothing about it may be repeated before a person has looked.
+            self._process.metrics.damaged.inc()
+            self._log.error("ledger_entry_damaged", action_id=root, error_detail=str(error))
+            return
+        self._open[root] = _Open(work, first.origin, None)
+        self._look(root, now_ms)
+
+    # -- taking in ----------------------------------------------------------------------------------------------
+
+    def full(self, lane: Lane) -> bool:
+        """Whether the lane's partition should be read no further for now."""
+        found = self._inputs.get(lane)
+        return (
+            found is None
+            or self.state != "running"
+            or found.tracker.span >= self._process.most_waiting
+            or len(self._pending.messages) >= _MOST_WAITING_RECORDS
+        )
+
+    def roomy(self, lane: Lane) -> bool:
+        """Whether a full lane has room again."""
+        found = self._inputs.get(lane)
+        return (
+            found is not None and self.state == "running" and found.tracker.span <= self._process.most_waiting * 3 // 4
+        )
+
+    def take(self, lane: Lane, record: ConsumerRecord) -> None:
+        """One record of a lane: it waits from now on, or ends at once."""
+        taken = self._inputs.get(lane)
+        if taken is None or not taken.tracker.taken(record.offset):
+            return
+        try:
+            action = self._process.codec.decode_as(Action, record.value)
+        except CodecError as error:
+            self._dead_letter(lane, record, error)
+            return
+        if shard_of(quota_scope(action.corp_id, action.endpoint), self._process.shards) != self.index:
+            self._reroute(lane, record, action)
+            return
+        number = record.offset
+        self._process.disk.spool(self.index, self._lanes_index[lane], number, record.value)
+        now_ms = self._process.clock.now_ms()
+        if action.lane == lane and action.not_before_ms > now_ms:
+            self._wait(lane, number, action, now_ms)
+        else:
+            self._enqueue(lane, number, action)
+        self._wake.set()
+
+    def _enqueue(self, lane: Lane, number: int, action: Action) -> None:
+        campaign, staff = (action.campaign_id or action.reason, action.staff_id) if lane == "bulk" else ("", "")
+        cost = max(1, len(action.payload) // 400_000) if is_send(action) else 1
+        state = self._site(action.corp_id, action.endpoint).lane(lane)
+        state.backlog.push(number, action.deadline_ms, campaign, staff, cost)
+
+    def _wait(self, lane: Lane, number: int, action: Action, now_ms: int) -> None:
+        """Minutes in memory, longer in the ledger."""
+        if action.not_before_ms - now_ms <= _PARK_MS or (0 < action.deadline_ms <= now_ms):
+            heapq.heappush(self._later, (action.not_before_ms, next(self._numbers), lane, number))
+            return
+        if self._known_before(lane, number, action):
+            return
+        entry = entry_of(
+            action, "waiting", wall_ms(), due_ms=action.not_before_ms, memory=self._process.codec.encode(action)
+        )
+        self._write_entry(msgspec.structs.replace(entry, origin=self._origin(lane, number)))
+        self._finish_source(lane, number)
+        heapq.heappush(self._due, (action.not_before_ms, next(self._numbers), action.action_id))
+
+    def _site(self, corp_id: str, endpoint: str) -> Site:
+        key = (corp_id, endpoint)
+        site = self._sites.get(key)
+        if site is None:
+            site = self._sites[key] = Site(corp_id, endpoint)
+        return site
+
+    def _origin(self, lane: Lane, number: int) -> str:
+        return f"{lane}/{self.index}/{number}"
+
+    def _finish_source(self, lane: Lane, number: int) -> None:
+        self._process.disk.unspool(self.index, self._lanes_index[lane], number)
+        self._inputs[lane].tracker.done(number)
+
+    def _dead_letter(self, lane: Lane, record: ConsumerRecord, error: CodecError) -> None:
+        """What cannot be read has no outcome of its own but one under its place, and is kept with its origin."""
+        self._process.metrics.dead_letters.labels(lane).inc()
+        self._log.error(
+            "dead_letter",
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            error=type(error).__name__,
+        )
+        headers = dlq.headers(
+            record.topic,
+            record.partition,
+            record.offset,
+            record.timestamp,
+            stage="decode",
+            error=error,
+            processor="executor",
+            earlier=record.headers or (),
+        )
+        self._add(Message(DEAD_LETTERS, record.key, record.value, None, headers))
+        corp_id = bytes(record.key or b"").decode(errors="replace").partition("|")[0]
+        known = corp_id if corp_id in self._process.corps else ""
+        unread = Action(
+            action_id=stable_id("record", record.topic, record.partition, record.offset),
+            lane=lane,
+            corp_id=known,
+            endpoint="",
+            subject=known,
+            staff_id="",
+            customer_id="",
+            payload=b"",
+            reason="",
+            caused_by="",
+            created_ms=record.timestamp,
+            not_before_ms=0,
+            deadline_ms=0,
+            trigger_received_at_ms=0,
+        )
+        self._publish(outcome_of(unread, End("rejected", "malformed"), wall_ms()))
+        self._inputs[lane].tracker.done(record.offset)
+        self._wake.set()
+
+    def _reroute(self, lane: Lane, record: ConsumerRecord, action: Action) -> None:
+        """Its key is not its scope's, so it lies with the wrong owner: sent on, once, in our transaction."""
+        scope = quota_scope(action.corp_id, action.endpoint)
+        self._process.metrics.rerouted.labels(lane).inc()
+        partition = shard_of(scope, self._process.shards)
+        self._add(Message(record.topic, scope.encode(), record.value, partition, tuple(record.headers or ())))
+        self._inputs[lane].tracker.done(record.offset)
+        self._wake.set()
+
+    # -- the cycle ----------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        try:
+            while self.state in ("running", "quiet"):
+                now_ms = self._process.clock.now_ms()
+                if self.state == "running":
+                    self._turn(now_ms)
+                else:
+                    self._unstage(now_ms)
+                if self._commit_is_due(now_ms):
+                    await self._commit()
+                    continue
+                await self._pause()
+        except Lost:
+            self.state = "lost"
+            self._process.metrics.lost.inc()
+            self._log.warning("shard_lost")
+        except Exception:
+            # The rim: a bug ends the process, visibly, and its supervisor starts it again from what is durable.
+            self.state = "failed"
+            self._log.error("shard_failed", exc_info=True)
+
+    def _turn(self, now_ms: int) -> None:
+        limits = self._process.limits.current(now_ms)
+        if limits is not self._limits:
+            self._limits = limits
+            self._revision = limits.revision
+            self.governor.change(limits, now_ms)
+            for site in self._sites.values():
+                for state in site.lanes.values():
+                    state.again_ms = 0
+        for record in self._changes.drain():
+            self._controlled(record.kind, record.action_id, now_ms)
+        while self._later and self._later[0][0] <= now_ms:
+            _, _, lane, number = heapq.heappop(self._later)
+            action = self._spooled(lane, number)
+            self._enqueue(lane, number, action)
+        while self._due and self._due[0][0] <= now_ms:
+            _, _, action_id = heapq.heappop(self._due)
+            self._on_time(action_id, now_ms)
+        self._grant(now_ms)
+        for site in list(self._sites.values()):
+            self._serve(site, now_ms)
+            self._start(site)
+        if time.monotonic() - self._swept > _SWEEP_SECONDS:
+            self._sweep()
+
+    def _commit_is_due(self, now_ms: int) -> bool:
+        pending = self._pending
+        if not pending and not self._offsets() and not self._gates.due(now_ms) and self.governor.due_ms() > now_ms:
+            return False
+        if pending.staged or pending.permits or pending.written or self._gates.urgent or self.state == "quiet":
+            return True
+        if not pending.since:
+            pending.since = time.monotonic()
+        return time.monotonic() - pending.since >= _GATHER_SECONDS
+
+    async def _pause(self) -> None:
+        wait = _IDLE_SECONDS
+        if self._pending or self._offsets():
+            wait = _GATHER_SECONDS
+        self._wake.clear()
+        try:
+            await asyncio.wait_for(self._wake.wait(), wait)
+        except TimeoutError:
+            return
+        # Whatever woke us rarely comes alone: one turn of the loop gathers the rest.
+        await asyncio.sleep(0)
+
+    def _offsets(self) -> dict[TopicPartition, int]:
+        return {lane.partition: lane.tracker.low for lane in self._inputs.values() if lane.tracker.low > lane.committed}
+
+    async def _commit(self) -> None:
+        pending, self._pending = self._pending, _Pending()
+        offsets = self._offsets()
+        process = self._process
+        now_ms = process.clock.now_ms()
+        longest_ms = max(self._timeouts, default=0)
+        ahead_ms = (_COMMIT_WITHIN_SECONDS + START_WITHIN_SECONDS) * 1000 + longest_ms
+        worst_end_ms = now_ms + int(ahead_ms * process.clock.rate())
+        stamp = wall_ms()
+        for level in self.governor.take_dirty(now_ms, worst_end_ms):
+            self._levels[level.level] = level.state
+            state = QuotaState(
+                level=level.level,
+                corp_id=level.corp_id,
+                endpoint=level.endpoint,
+                shard=self.index,
+                state=level.state,
+                view=level.view,
+                updated_at_ms=stamp,
+            )
+            pending.messages.append(Message(QUOTA, level.level.encode(), process.codec.encode(state), self.index))
+        for signal in self._gates.signals(now_ms):
+            key = staff_key(signal.corp_id, signal.staff_id).encode()
+            pending.messages.append(Message(GUARD_SIGNALS, key, process.codec.encode(signal)))
+        started = time.monotonic()
+        self._committing = True
+        try:
+            next_ledger = await self._journal.commit(pending.messages, offsets, stamp)
+        finally:
+            self._committing = False
+        took = time.monotonic() - started
+        process.metrics.commits.observe(took)
+        for lane in self._inputs.values():
+            if lane.partition in offsets:
+                lane.committed = offsets[lane.partition]
+        if pending.ledger:
+            batch = process.disk.batch(self.index, process.ledger_id)
+            for action_id, value, ended_at_ms in pending.ledger:
+                if value is None:
+                    batch.delete(action_id, ended_at_ms)
+                else:
+                    batch.put(action_id, value, ended_at_ms)
+            for corp_id, message_id in pending.made:
+                batch.made(corp_id, message_id)
+            batch.next_offset = next_ledger or None
+            batch.write()
+        for outcome in pending.outcomes:
+            process.metrics.ended(outcome, process.log_events)
+        start_by = time.monotonic() + START_WITHIN_SECONDS
+        late = took > _COMMIT_WITHIN_SECONDS
+        sites = set()
+        for staged in pending.staged:
+            site = self._site(staged.ask.claim.corp_id, staged.ask.endpoint)
+            site.staged -= 1
+            sites.add(site)
+            # After a commit that took longer than a successor was told to allow for, nothing of it may start.
+            staged.start_by = 0.0 if late else start_by
+            site.lane(staged.lane).ready.append(staged)
+        for permit in pending.permits:
+            permit.start_by = 0.0 if late else start_by
+            self._permits.append(permit)
+        for written in pending.written:
+            if not written.done():
+                written.set_result(None)
+        self._grant(process.clock.now_ms())
+        for site in sites:
+            site.committed()
+            self._start(site)
+
+    # -- choosing -----------------------------------------------------------------------------------------------
+
+    def _serve(self, site: Site, now_ms: int) -> None:
+        """Reserves what may go next at one corp × endpoint."""
+        room = site.room()
+        for lane in LANES:
+            state = site.lanes.get(lane)
+            if state is None:
+                continue
+            if state.backlog:
+                self._expire(site, lane, state, now_ms)
+            state.release(now_ms)
+            while room > 0 and now_ms >= state.again_ms and len(self._pending.staged) < _MOST_STAGED:
+                picked = self._pick(site, lane, state, now_ms)
+                if picked is None:
+                    break
+                if self._reserve(site, lane, state, *picked, now_ms):
+                    room -= 1
+        if site.idle:
+            self._sites.pop((site.corp_id, site.endpoint), None)
+
+    def _pick(self, site: Site, lane: Lane, state: LaneState, now_ms: int) -> tuple[Work, Ask] | None:
+        """The next ask of the lane, of an action under way or of a new one."""
+        gates = self._gates
+        while True:
+            while state.asks:
+                _, _, work, ask = heapq.heappop(state.asks)
+                opened = self._open.get(self._root(work))
+                if opened is not None and ask.key in opened.asked:
+                    return work, ask
+            if not state.backlog or state.crowded:
+                return None
+            again_ms = gates.lane_held(site.corp_id, site.endpoint, lane, now_ms)
+            if again_ms:
+                state.again_ms = again_ms
+                return None
+            waiting = state.backlog.pop(gates.campaign_filter(site.corp_id, lane) if lane == "bulk" else None)
+            if waiting is None:
+                state.again_ms = now_ms + _TABLES_RETRY_MS
+                return None
+            self._bring(lane, waiting.number, now_ms)
+
+    def _reserve(self, site: Site, lane: Lane, state: LaneState, work: Work, ask: Ask, now_ms: int) -> bool:
+        held = self._gates.ask_held(work.action, ask, now_ms)
+        if held is not None:
+            self._follow_gate(lane, state, work, ask, held, now_ms)
+            return False
+        path = self.governor.path(ask.claim)
+        again_ms = self.governor.reserve(path, lane, now_ms)
+        if again_ms:
+            if self.governor.narrow:
+                state.hold(again_ms if again_ms > 0 else now_ms + _AFTER_FINISH_MS, next(self._numbers), work, ask)
+            else:
+                state.put(next(self._numbers), work, ask)
+                state.again_ms = again_ms if again_ms > 0 else now_ms + _AFTER_FINISH_MS
+            return False
+        admission = self.governor.explain(path, lane, now_ms)
+        outgoing = work.going_out(ask, now_ms, admission, self._revision)
+        if outgoing is None:
+            self.governor.give_back(path, now_ms)
+            self._opened(work).asked.discard(ask.key)
+            self._after(work, work.past(now_ms, wall_ms()), now_ms)
+            return False
+        if ask.durable:
+            self._write_records(work)
+        site.staged += 1
+        self._timeouts[outgoing.timeout_ms] += 1
+        self._pending.staged.append(Staged(work, outgoing, path, lane))
+        return True
+
+    def _bring(self, lane: Lane, number: int, now_ms: int) -> None:
+        """A waiting action becomes one under way, or ends."""
+        action = self._spooled(lane, number)
+        if self._known_before(lane, number, action):
+            return
+        if action.lane != lane:
+            self._refuse(lane, number, action, End("rejected", "contradictory"))
+        elif self._process.control.cancelled(action.action_id) is not None:
+            self._refuse(lane, number, action, End("cancelled", "operator_cancelled"))
+        else:
+            self._begin(action, self._origin(lane, number), (lane, number), now_ms)
+
+    def _begin(self, action: Action, origin: str, source: tuple[Lane, int] | None, now_ms: int) -> None:
+        end: End | None = None
+        evidence = b""
+        if 0 < action.deadline_ms < now_ms:
+            end = End("expired", "deadline_passed")
+        elif action.corp_id not in self._process.corps:
+            end = End("rejected", "corp_unknown")
+        else:
+            refused = self._gates.action_refused(action, now_ms)
+            if refused is not None:
+                end, evidence = refused
+        if end is None:
+            begun = begin(action, self._process.around, now_ms)
+            if isinstance(begun, End):
+                end = begun
+        if end is not None:
+            self._end_unbegun(action, end, origin, source, evidence)
+            return
+        assert not isinstance(begun, End)
+        self._open[action.action_id] = _Open(begun, origin, source)
+        self._write_records(begun)
+        self._look(action.action_id, now_ms)
+
+    def _refuse(self, lane: Lane, number: int, action: Action, end: End) -> None:
+        self._end_unbegun(action, end, self._origin(lane, number), (lane, number))
+
+    def _end_unbegun(
+        self, action: Action, end: End, origin: str, source: tuple[Lane, int] | None, evidence: bytes = b""
+    ) -> None:
+        stamp = wall_ms()
+        entry = entry_of(action, "ended", stamp, end=end, admission=evidence)
+        self._write_entry(msgspec.structs.replace(entry, origin=origin))
+        self._publish(outcome_of(action, end, stamp))
+        if source is not None:
+            self._finish_source(*source)
+
+    def _known_before(self, lane: Lane, number: int, action: Action) -> bool:
+        """Whether the action is under way or has ended: read again after a crash, or sent twice."""
+        opened = self._open.get(action.action_id)
+        origin = self._origin(lane, number)
+        if opened is not None:
+            if opened.origin == origin:
+                self._finish_source(lane, number)
+                return True
+            self._repeat(lane, number, action, opened.work.action)
+            return True
+        value = self._process.disk.entry(self.index, action.action_id) or self._unwritten(action.action_id)
+        if value is None:
+            return False
+        entry = self._process.codec.decode_as(LedgerEntry, value)
+        if entry.origin == origin:
+            self._finish_source(lane, number)
+        else:
+            self._repeat(lane, number, action, entry)
+        return True
+
+    def _unwritten(self, action_id: str) -> bytes | None:
+        return next((value for known, value, _ in reversed(self._pending.ledger) if known == action_id), None)
+
+    def _repeat(self, lane: Lane, number: int, action: Action, first: Action | LedgerEntry) -> None:
+        """The same action id once more. The action's own outcome stays the only one; the record's says what it was."""
+        same = all(
+            getattr(action, name) == getattr(first, name)
+            for name in (
+                "lane",
+                "corp_id",
+                "endpoint",
+                "subject",
+                "staff_id",
+                "customer_id",
+                "campaign_id",
+                "deadline_ms",
+            )
+        )
+        origin = self._origin(lane, number)
+        repeat_id = stable_id("repeat", action.action_id, origin)
+        if self._process.disk.entry(self.index, repeat_id) is None:
+            end = End("rejected", "duplicate" if same else "contradictory")
+            stamp = wall_ms()
+            changes = {"action_id": repeat_id, "parent_id": action.action_id}
+            entry = entry_of(action, "ended", stamp, action_id=repeat_id, parent_id=action.action_id, end=end)
+            self._write_entry(msgspec.structs.replace(entry, origin=origin))
+            self._publish(outcome_of(action, end, stamp, changes=changes))
+        self._finish_source(lane, number)
+
+    def _expire(self, site: Site, lane: Lane, state: LaneState, now_ms: int) -> None:
+        for waiting in state.backlog.expired(now_ms, _SHARES_A_LOOK):
+            action = self._spooled(lane, waiting.number)
+            if not self._known_before(lane, waiting.number, action):
+                self._refuse(lane, waiting.number, action, End("expired", "deadline_passed"))
+
+    def _spooled(self, lane: Lane, number: int) -> Action:
+        value = self._process.disk.spooled(self.index, self._lanes_index[lane], number)
+        return self._process.codec.decode_as(Action, value)
+
+    def _follow_gate(self, lane: Lane, state: LaneState, work: Work, ask: Ask, held: End | Hold, now_ms: int) -> None:
+        if isinstance(held, Hold):
+            state.hold(held.until_ms, next(self._numbers), work, ask)
+            return
+        self._opened(work).asked.discard(ask.key)
+        self._after(work, work.stop(held.status, held.detail, now_ms, wall_ms()), now_ms)
+
+    # -- actions under way --------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _root(work: Work) -> str:
+        return work.action.action_id
+
+    def _opened(self, work: Work) -> _Open:
+        return self._open[work.action.action_id]
+
+    def _look(self, action_id: str, now_ms: int) -> None:
+        """Queues what an action wants to call now, and notes when to look again."""
+        opened = self._open.get(action_id)
+        if opened is None:
+            return
+        work = opened.work
+        for ask in work.asks(now_ms):
+            if ask.key not in opened.asked:
+                opened.asked.add(ask.key)
+                self._site(ask.claim.corp_id, ask.endpoint).lane(ask.lane).put(next(self._numbers), work, ask)
+        due_ms = work.due_ms()
+        if due_ms:
+            heapq.heappush(self._due, (due_ms, next(self._numbers), action_id))
+
+    def _on_time(self, action_id: str, now_ms: int) -> None:
+        opened = self._open.get(action_id)
+        if opened is not None:
+            self._after(opened.work, opened.work.past(now_ms, wall_ms()), now_ms)
+            return
+        value = self._process.disk.entry(self.index, action_id) or self._unwritten(action_id)
+        if value is None:
+            return
+        entry = self._process.codec.decode_as(LedgerEntry, value)
+        if entry.state == "waiting":
+            action = self._process.codec.decode_as(Action, entry.memory)
+            if self._process.control.cancelled(action_id) is not None:
+                self._end_unbegun(action, End("cancelled", "operator_cancelled"), entry.origin, None)
+            else:
+                self._begin(action, entry.origin, None, now_ms)
+
+    def _after(self, work: Work, effects: Effects, now_ms: int) -> None:
+        """Makes the effects of one step part of the next transaction."""
+        action_id = self._root(work)
+        opened = self._open[action_id]
+        for outcome in effects.outcomes:
+            self._publish(outcome)
+        self._write_records(work)
+        if work.ended:
+            del self._open[action_id]
+            if opened.source is not None:
+                self._finish_source(*opened.source)
+        else:
+            self._look(action_id, now_ms)
+        self._wake.set()
+
+    def _write_records(self, work: Work) -> None:
+        opened = self._opened(work)
+        for entry in work.records(wall_ms()):
+            self._write_entry(msgspec.structs.replace(entry, origin=opened.origin))
+        if work.kept and opened.source is not None:
+            self._finish_source(*opened.source)
+            opened.source = None
+
+    def _write_entry(self, entry: LedgerEntry) -> None:
+        value = self._process.codec.encode(entry)
+        self._add(Message(LEDGER, entry.action_id.encode(), value, self.index))
+        ended_at_ms = entry.updated_at_ms if entry.state == "ended" else 0
+        self._pending.ledger.append((entry.action_id, value, ended_at_ms))
+        if entry.message_id:
+            self._pending.made.append((entry.corp_id, entry.message_id))
+
+    def _publish(self, outcome: ActionOutcome) -> None:
+        subject = outcome.subject or outcome.corp_id
+        self._add(Message(OUTCOMES, subject.encode(), self._process.codec.encode(outcome)))
+        self._pending.outcomes.append(outcome)
+
+    def _add(self, message: Message) -> None:
+        self._pending.messages.append(message)
+
+    def _controlled(self, kind: str, action_id: str, now_ms: int) -> None:
+        """An operator's word about one action."""
+        if kind not in ("cancel", "settle"):
+            return
+        opened = self._open.get(action_id) or next(
+            (o for o in self._open.values() if kind == "settle" and o.work.action.action_id == action_id), None
+        )
+        if opened is None:
+            return
+        work = opened.work
+        if kind == "cancel" and self._process.control.cancelled(action_id) is not None:
+            self._after(work, work.stop("cancelled", "operator_cancelled", now_ms, wall_ms()), now_ms)
+        elif kind == "settle":
+            word = self._process.control.settled(action_id)
+            if word is not None and word.verdict in ("done", "not_done"):
+                verdict: Literal["done", "not_done"] = "done" if word.verdict == "done" else "not_done"
+                self._after(work, work.settle_by_person(verdict, now_ms, wall_ms()), now_ms)
+
+    def _sweep(self) -> None:
+        """Forgets actions that ended long ago, so that ledger and disk stay bounded."""
+        self._swept = time.monotonic()
+        disk = self._process.disk
+        before = wall_ms() - self._process.keep_ended_ms
+        for action_id in disk.ended_before(self.index, before, _SWEEP_ACTIONS):
+            value = disk.entry(self.index, action_id)
+            ended_at = self._process.codec.decode_as(LedgerEntry, value).updated_at_ms if value else 0
+            self._add(Message(LEDGER, action_id.encode(), None, self.index))
+            self._pending.ledger.append((action_id, None, ended_at))
+
+    # -- calling ------------------------------------------------------------------------------------------------
+
+    def _start(self, site: Site) -> None:
+        """Starts reserved calls as far as calls at the same time are allowed."""
+        if self.state != "running":
+            return
+        now_ms = self._process.clock.now_ms()
+        while (staged := site.pop_ready()) is not None:
+            if time.monotonic() > staged.start_by:
+                self._unsend(staged, now_ms)
+                continue
+            token = self._process.tokens.current(staged.ask.claim.corp_id, wall_ms())
+            if token is None or not self.governor.begin(staged.path, staged.lane, now_ms):
+                site.lane(staged.lane).ready.appendleft(staged)
+                return
+            site.started()
+            call = asyncio.create_task(self._call(site, staged, token))
+            self._calls.add(call)
+            call.add_done_callback(self._calls.discard)
+
+    async def _call(self, site: Site, staged: Staged, token: str) -> None:
+        process, ask, work = self._process, staged.ask, staged.work
+
+        def may_start() -> bool:
+            return self.state == "running" and time.monotonic() <= staged.start_by
+
+        try:
+            result = await process.client.call(
+                ENDPOINTS[ask.endpoint], token, ask.payload, ask.timeout_ms / 1000, may_start
+            )
+        except BaseException:
+            site.running -= 1
+            raise
+        site.running -= 1
+        now_ms = process.clock.now_ms()
+        if isinstance(result, NotSent) and result.reason == "too_late":
+            self.governor.give_back(staged.path, now_ms, began=True)
+            self._requeue(staged, now_ms)
+            return
+        self._spent(ask)
+        self.governor.finish(staged.path, now_ms)
+        process.observe(ask.endpoint, result)
+        self._opened(work).asked.discard(ask.key)
+        effects = work.answered(ask, result, now_ms, wall_ms(), process.random.random())
+        if effects.verdict is not None:
+            verdict = effects.verdict
+            if verdict.freeze:
+                self.governor.freeze(staged.path, now_ms, verdict.freeze_ms)
+            if verdict.slow:
+                self.governor.slow(staged.path, now_ms)
+            if verdict.renew_token:
+                self._token_refused(ask.claim.corp_id, token)
+        if isinstance(result, Answer):
+            self._gates.answered(work.action, ask, result.errcode, now_ms)
+        elif not isinstance(result, NotSent):
+            self._gates.answered(work.action, ask, None, now_ms)
+        self._after(work, effects, now_ms)
+        self._start(site)
+
+    def _unsend(self, staged: Staged, now_ms: int) -> None:
+        """Reserved and not started in time: the units return, the ask waits again."""
+        self.governor.give_back(staged.path, now_ms)
+        self._requeue(staged, now_ms)
+
+    def _requeue(self, staged: Staged, now_ms: int) -> None:
+        opened = self._open.get(self._root(staged.work))
+        if opened is None:
+            return
+        self._spent(staged.ask)
+        opened.asked.discard(staged.ask.key)
+        staged.work.not_sent(staged.ask, now_ms)
+        self._write_records(staged.work)
+        self._look(self._root(staged.work), now_ms)
+        self._wake.set()
+
+    def _spent(self, ask: Ask) -> None:
+        """A reserved call is over or given back."""
+        self._timeouts[ask.timeout_ms] -= 1
+        if not self._timeouts[ask.timeout_ms]:
+            del self._timeouts[ask.timeout_ms]
+
+    def _unstage(self, now_ms: int) -> None:
+        """While quiet nothing starts: what was reserved returns."""
+        for site in self._sites.values():
+            while (staged := site.pop_ready()) is not None:
+                self._unsend(staged, now_ms)
+
+    # -- tokens -------------------------------------------------------------------------------------------------
+
+    def _own_tokens(self) -> TokenOwner | None:
+        """The owner of the tokens whose scope is this shard's."""
+        process = self._process
+        owned = [
+            corp
+            for corp in process.corps.values()
+            if shard_of(quota_scope(corp.corp_id, GETTOKEN), process.shards) == self.index
+        ]
+        if not owned:
+            return None
+        return TokenOwner(
+            owned,
+            process.tokens,
+            process.ring,
+            process.token_rules,
+            fetch=self._fetch_token,
+            publish=self._publish_tokens,
+            errors=process.error_table,
+            wall_ms=wall_ms,
+            nonce=process.nonce,
+            renewed=lambda corp_id, result: process.metrics.token_renewals.labels(corp_id, result).inc(),
+        )
+
+    async def _fetch_token(self, corp: Corp) -> Result:
+        process = self._process
+        timeout_ms = process.token_timeout_ms
+        permit = _Permit(
+            self.governor.path(Claim(corp.corp_id, corp.agent_id, GETTOKEN)), asyncio.get_running_loop().create_future()
+        )
+        self._timeouts[timeout_ms] += 1
+        self._permits.append(permit)
+        self._wake.set()
+        try:
+            await permit.granted
+            result = await process.client.get_token(corp.corp_id, corp.secret, timeout_ms / 1000)
+            now_ms = process.clock.now_ms()
+            process.observe(GETTOKEN, result)
+            rule = process.error_table().rule(result.errcode, GETTOKEN) if isinstance(result, Answer) else None
+            if rule is not None and rule.action == "wait":
+                self.governor.freeze(permit.path, now_ms, rule.wait_ms)
+            return result
+        finally:
+            if permit.granted.done() and not permit.granted.cancelled():
+                self.governor.finish(permit.path, process.clock.now_ms())
+            elif permit in self._permits:
+                self._permits.remove(permit)
+            self._timeouts[timeout_ms] -= 1
+            if not self._timeouts[timeout_ms]:
+                del self._timeouts[timeout_ms]
+
+    def _grant(self, now_ms: int) -> None:
+        """Reserves calls outside the lanes, and starts those whose reservation is committed."""
+        for permit in list(self._permits):
+            if permit.start_by is None:
+                if self.state == "running" and self.governor.reserve(permit.path, "welcome", now_ms) == 0:
+                    self._permits.remove(permit)
+                    self._pending.permits.append(permit)
+            elif permit.granted.cancelled() or time.monotonic() > permit.start_by:
+                self.governor.give_back(permit.path, now_ms)
+                permit.start_by = None
+                if permit.granted.cancelled():
+                    self._permits.remove(permit)
+            elif self.state == "running" and self.governor.begin(permit.path, "welcome", now_ms):
+                self._permits.remove(permit)
+                permit.granted.set_result(None)
+
+    async def _publish_tokens(self, records: list[WecomToken]) -> None:
+        for record in records:
+            self._add(Message(TOKENS, key_of(record), self._process.codec.encode(record)))
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pending.written.append(written)
+        self._wake.set()
+        await written
+
+    def _token_refused(self, corp_id: str, token: str) -> None:
+        process = self._process
+        record = process.tokens.refused(corp_id, token, wall_ms=wall_ms(), nonce=process.nonce())
+        if record is not None:
+            self._add(Message(TOKENS, key_of(record), process.codec.encode(record)))
+
+    # -- figures ------------------------------------------------------------------------------------------------
+
+    def figures(self) -> Figures:
+        """For the gauges."""
+        waiting = dict.fromkeys(LANES, 0)
+        for site in self._sites.values():
+            for lane, state in site.lanes.items():
+                waiting[lane] += state.waiting()
+        in_doubt = sum(getattr(opened.work, "in_doubt", False) for opened in self._open.values())
+        return Figures(waiting, len(self._open), in_doubt, len(self._calls))
+
+
+_serial = itertools.count()
+
+
+def lanes_of(partitions: Iterable[TopicPartition]) -> dict[int, dict[Lane, TopicPartition]]:
+    """Assigned partitions by shard and lane."""
+    found: dict[int, dict[Lane, TopicPartition]] = {}
+    by_topic = {f"actions.{lane}": lane for lane in LANES}
+    for partition in partitions:
+        found.setdefault(partition.partition, {})[by_topic[partition.topic]] = partition
+    return found
