@@ -28,7 +28,7 @@ import msgspec
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpProcessingError
 
-from siyu.wecom.endpoints import GETTOKEN, Endpoint
+from siyu.wecom.endpoints import ENDPOINTS, GETTOKEN, Endpoint
 
 MAX_RESPONSE_BYTES = 7 << 20
 """An answer travels in an outcome, whose topic takes 8 MiB; a page of 1000 bills is about 1 MiB."""
@@ -128,12 +128,15 @@ class WecomClient:
         may_start: Callable[[], bool] = _always,
     ) -> Result:
         """One call. ``payload`` is a JSON object: the body of a POST, the parameters of a GET. ``timeout_seconds``:
-        wall time for all of it, from here to the answer's last byte.
+        wall time for all of it, from here to the answer's last byte. Raises ValueError for an endpoint that is not one
+        of :data:`siyu.wecom.endpoints.ENDPOINTS`: nobody makes up a call of his own.
 
         ``may_start`` is asked once, with a connection in hand and right before the request is written to it; if it says
         no, the result is ``NotSent("too_late")``. A process that stood still while its request waited for a connection
         learns there that its reservation has run out.
         """
+        if ENDPOINTS.get(endpoint.path) is not endpoint:
+            raise ValueError(f"not a documented endpoint: {endpoint.path}")
         query = f"access_token={quote(access_token, safe='')}"
         if endpoint.method == "GET":
             fields: dict[str, object] = msgspec.json.decode(payload, type=dict[str, object])

@@ -10,7 +10,7 @@ import pytest
 from fake_wecom import Drip, Drop, FakeWecom, Hang, Raw, Twice, Wire
 
 from siyu.wecom.client import Answer, NotSent, TooLarge, Unknown, WecomClient
-from siyu.wecom.endpoints import ENDPOINTS, Endpoint
+from siyu.wecom.endpoints import ENDPOINTS, GETTOKEN, Endpoint
 
 BILLS = ENDPOINTS["externalpay/get_bill_list"]
 CONTACT = ENDPOINTS["externalcontact/get"]
@@ -224,6 +224,21 @@ async def test_neither_a_cookie_nor_a_proxy_of_the_environment_is_used(
 async def test_a_base_url_that_is_none_is_refused(base_url: str) -> None:
     with pytest.raises(ValueError, match="not the http"):
         WecomClient(base_url)
+
+
+@pytest.mark.parametrize(
+    "made_up",
+    [
+        Endpoint("externalcontact/del_external_contact", "POST", "set", "contact"),
+        Endpoint(GETTOKEN, "GET", "read", GETTOKEN),
+        Endpoint(CONTACT.path, "POST", CONTACT.repeat, CONTACT.group),
+    ],
+)
+async def test_nothing_is_called_but_the_documented_endpoints(wecom: FakeWecom, made_up: Endpoint) -> None:
+    async with WecomClient(wecom.base_url) as client:
+        with pytest.raises(ValueError, match="not a documented endpoint"):
+            await client.call(made_up, "t", b"{}", 5)
+    assert not wecom.calls
 
 
 async def test_an_answer_beyond_bounds_is_not_held(wecom: FakeWecom) -> None:
