@@ -50,6 +50,8 @@ FIELDS: dict[str, str] = {
     "retry_in_seconds": "wait before the next attempt",
     "error": "class of an error, never its text when that may quote data",
     "error_detail": "text of an error that is known not to quote data",
+    "author": "name of the person, or of the API token, that asked for it",
+    "operation": "operation of the API",
     "signal": "signal received",
     "settings": "settings in force, redacted",
     "host": "address",
