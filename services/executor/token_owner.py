@@ -257,6 +257,9 @@ class _Body(msgspec.Struct):
     access_token: str = ""
     expires_in: int = 0
 
+    def __repr__(self) -> str:
+        return f"_Body(expires_in={self.expires_in})"
+
 
 def _decode(body: bytes) -> _Body | None:
     """None: an answer without a usable token."""

@@ -141,7 +141,7 @@ class TokenTable:
         return self._ring.seal(record, "", nonce)
 
     def wait(self, corp_id: str) -> Awaitable[object]:
-        """Done when the next token of the corp arrives, counted from this call. Ask :meth:`current` before and after."""
+        """Done when the next token of the corp arrives after this call. Ask :meth:`current` before and after."""
         return self._arrivals.setdefault(corp_id, asyncio.Event()).wait()
 
     def listen(self, tell: Callable[[], None]) -> Callable[[], None]:
