@@ -50,8 +50,8 @@ def document(registry: LimitRegistry) -> str:
         "## What no call goes past / 强制执行\n",
         _table(those(lambda x: not x.outside and not x.ours and x.enforce == "admit" and x.scope != "request")),
         "## Our own paces / 自设节奏\n",
-        "Design choices, not facts about the platform. The guard shrinks them with an account's risk. *Observed* paces\n"
-        "are known rules of thumb: what enforces them instead stands in the note, or there is no call they count.\n",
+        "Design choices, not facts about the platform. The guard shrinks them with an account's risk. *Observed*\n"
+        "paces are known rules of thumb: a note says what stands in their place, or no call of ours is counted.\n",
         _table(those(lambda x: x.ours)),
         "## What the platform applies afterwards / 平台事后生效\n",
         "No call errs for these: the platform drops or refuses single items later. They are shown, not admitted by.\n",

@@ -447,8 +447,9 @@ def _check_ambiguity(registry: LimitRegistry, dated: dict[str, list[_DatedVersio
         for members in families.values():
             for one, other in itertools.combinations(members, 2):
                 if one.rank == other.rank and _meet(one, other):
-                    _placed_at(dated, other, moment).refuse(
-                        "overrides", f"{one.id} holds for the same calls, and neither is the more specific"
+                    blamed, against = (other, one) if other.family != other.id else (one, other)
+                    _placed_at(dated, blamed, moment).refuse(
+                        "overrides", f"{against.id} holds for the same calls, and neither is the more specific"
                     )
         for endpoint, primaries in lists.items():
             for one, other in itertools.combinations(primaries, 2):

@@ -258,13 +258,14 @@ class Version(Generic[V]):
     """None: until the next version of it begins, or for ever."""
     value: V
 
-    def holds(self, at_ms: int) -> bool:
-        return self.begins_ms <= at_ms and (self.ends_ms is None or at_ms < self.ends_ms)
-
 
 def _in_force(versions: Sequence[Version[V]], at_ms: int) -> V | None:
-    """Versions stand by ascending begin; where two hold, the later one replaces the earlier."""
-    return next((version.value for version in reversed(versions) if version.holds(at_ms)), None)
+    """Versions stand by ascending begin. One that began replaces those before it, also when it has ended since."""
+    begun = bisect_right(versions, at_ms, key=lambda version: version.begins_ms)
+    if not begun:
+        return None
+    newest = versions[begun - 1]
+    return newest.value if newest.ends_ms is None or at_ms < newest.ends_ms else None
 
 
 class LimitRegistry:
