@@ -94,6 +94,7 @@ class Score(_Part, frozen=True):
 
     watched_from: float
     trip_at: float
+    kept_at_trip_percent: float
     review_ms: int
     allowance: tuple[AllowanceStep, ...]
     after_cooling_percent: int
@@ -399,6 +400,8 @@ def _score_problems(score: Score) -> Iterator[tuple[str, str]]:
             yield f"score.allowance[{number}]", "a higher risk must not be allowed more, and risks must ascend"
     if not 0 < score.watched_from <= score.trip_at:
         yield "score.watched_from", "must be above 0 and at most trip_at"
+    if not 0 <= score.kept_at_trip_percent < 100:
+        yield "score.kept_at_trip_percent", "must be 0 to below 100"
     if score.review_ms <= 0:
         yield "score.review_ms", "must be positive"
     if not 1 <= score.after_cooling_percent <= 100:
