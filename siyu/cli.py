@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from siyu.ops.scan import Progress
     from siyu.ops.state import Source
 
-SERVICES = ("ingest", "journey", "performance", "planner", "executor", "sync", "sink")
+SERVICES = ("ingest", "journey", "performance", "planner", "executor", "sync", "sink", "api")
 PROCESSORS = ("journey", "performance", "planner")
 COULD_NOT_RUN = 2
 PROGRESS_LINE_SECONDS = 5.0
@@ -148,6 +148,25 @@ def migrate(
         console.print(f"{'would run' if dry_run else 'ran'} {migration.name}")
     if not done:
         console.print("schema is up to date; nothing to do")
+
+
+@app.command("api-token")
+def api_token(
+    name: Annotated[str, typer.Argument(help="Whose it is: the author of what is written with it.")],
+    file: Annotated[Path, typer.Option("--file", envvar="SIYU_API_TOKENS", help="The tokens file; made if need be.")],
+    role: Annotated[
+        str, typer.Option(help="reader: sees all but names of customers; operator: writes too.")
+    ] = "reader",
+) -> None:
+    """Make a token of the API: shown once, kept as a hash. The API takes it over by itself. 新建接口令牌。"""
+    from siyu.ops.api_tokens import TokensError, make_token
+
+    try:
+        token = make_token(file, name, role)
+    except TokensError as error:
+        raise fail(str(error)) from None
+    errors.print(f"{escape(name)} ({role}) 令牌仅显示一次 / shown this once:")
+    typer.echo(token)
 
 
 def _settings(service: str, **instead: str) -> Any:

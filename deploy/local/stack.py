@@ -17,10 +17,10 @@ from deploy.local.runner import Event, Port, Process, Runner, print_event
 __all__ = ["SERVICES", "StackConfig", "processes", "runner"]
 
 # In the order of the flow. Where they listen by default: docs of the design, section "Addresses on one machine".
-SERVICES = ("ingest", "journey", "performance", "planner", "executor", "sync", "sink")
+SERVICES = ("ingest", "journey", "performance", "planner", "executor", "sync", "sink", "api")
 _METRICS_PORTS = {
     "ingest": 9100, "journey": 9102, "performance": 9103, "planner": 9104, "executor": 9105, "sync": 9106,
-    "sink": 9107, "simulator": 9109,
+    "sink": 9107, "api": 9108, "simulator": 9109,
 }  # fmt: skip
 _STEPS = ("topics", "migrate")
 HOST = "127.0.0.1"
@@ -36,6 +36,7 @@ class StackConfig:
     clickhouse_port: int = 8123
     simulator_port: int = 8070
     ingest_port: int = 8080
+    api_port: int = 8090
     metrics_ports: Mapping[str, int] = field(default_factory=lambda: dict(_METRICS_PORTS))
     clock_file: Path | None = None
     log_events: bool = True
@@ -46,13 +47,14 @@ class StackConfig:
     @classmethod
     def free_ports(cls, base_dir: Path, **others: object) -> "StackConfig":
         """Ports that are free now, for tests."""
-        kafka, clickhouse, simulator, ingest, *metrics = free_ports(4 + len(_METRICS_PORTS), HOST)
+        kafka, clickhouse, simulator, ingest, api, *metrics = free_ports(5 + len(_METRICS_PORTS), HOST)
         ports = cls(
             base_dir=base_dir,
             kafka_port=kafka,
             clickhouse_port=clickhouse,
             simulator_port=simulator,
             ingest_port=ingest,
+            api_port=api,
             metrics_ports=dict(zip(_METRICS_PORTS, metrics, strict=True)),
         )
         return replace(ports, **others)  # type: ignore[arg-type]
@@ -72,6 +74,10 @@ class StackConfig:
     @property
     def ingest_url(self) -> str:
         return f"http://{HOST}:{self.ingest_port}"
+
+    @property
+    def api_url(self) -> str:
+        return f"http://{HOST}:{self.api_port}"
 
     @property
     def log_dir(self) -> Path:
@@ -104,6 +110,8 @@ class StackConfig:
             env["SIYU_CLOCK_FILE"] = str(self.clock_file)
         if name == "ingest":
             env["SIYU_PORT"] = str(self.ingest_port)
+        if name == "api":
+            env["SIYU_API_PORT"] = str(self.api_port)
         if name == "simulator":
             env["SIYU_PORT"] = str(self.simulator_port)
             env["SIYU_SIM_CALLBACK_BASE"] = self.ingest_url
@@ -159,6 +167,7 @@ def processes(config: StackConfig) -> list[Process]:
             ports=(
                 Port(config.metrics_ports[name], f"SIYU_METRICS_PORT of {name}"),
                 *((Port(config.ingest_port, "SIYU_PORT of ingest"),) if name == "ingest" else ()),
+                *((Port(config.api_port, "SIYU_API_PORT"),) if name == "api" else ()),
             ),
         )
         for name in SERVICES

@@ -91,7 +91,7 @@ def _limits(call: Call) -> LimitsAnswer:
         at_ms=at_ms,
         since_ms=in_force.as_of_ms,
         next_change_ms=registry.next_change_ms(at_ms),
-        headroom=dict[str, float](in_force.headroom),
+        headroom={str(lane): share for lane, share in in_force.headroom.items()},
         limits=[
             limit_view(limit)
             for limit in limits
