@@ -11,22 +11,25 @@ Asia/Shanghai. Rules: fact sheet 4.1, 4.2; what a refusal freezes: 4.1 ("block l
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
 from services.executor.levels import (
     AFTER_FINISH,
     LANE_INDEX,
-    LANES,
     NEVER,
     PERSONS,
     Level,
+    LevelView,
     Rules,
     StateError,
+    WindowView,
     split_key,
+    view_json,
+    view_of,
 )
 from services.executor.windows import DAY_MS, next_period, period_start
 from siyu.events.types import Lane, QuotaLease
@@ -44,6 +47,8 @@ __all__ = [
     "WindowView",
 ]
 
+_Kind = tuple[Scope, str, bool]
+"""Scope, endpoint (several that count together joined by ``+``) and whether persons are counted."""
 _FINISHES_EVERY_MS = 1_000
 """A call that ended need not be written at once: until then the next owner only believes that it ended later."""
 _SWEEP = 64
@@ -69,7 +74,7 @@ class Claim:
 class Path:
     """The levels of one claim. May be kept and used for any number of calls."""
 
-    __slots__ = ("claim", "open", "running", "shared", "start_by_ms", "steps", "version")
+    __slots__ = ("claim", "open", "running", "shared", "start_by_ms", "steps", "untaken", "version")
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
@@ -80,6 +85,8 @@ class Path:
         """Calls that were admitted and have not ended."""
         self.running = 0
         """Of them, those that ``Governor.begin`` let start."""
+        self.untaken = 0
+        """Of the open ones, those that began when nothing had to be taken from shared levels."""
         self.start_by_ms = NEVER
         """Of the call admitted last: business time after which it must not start (give it back)."""
         self.version = -1
@@ -98,37 +105,14 @@ class DirtyLevel:
     """JSON, for people."""
 
 
-@dataclass(frozen=True)
-class WindowView:
-    id: str
-    window: str
-    used: int
-    amount: int
-    lanes: dict[Lane, int]
-    """What each lane may fill now."""
-    frozen_until_ms: int
-    rate_percent: int
-
-
-@dataclass(frozen=True)
-class LevelView:
-    """A level for people."""
-
-    level: str
-    corp_id: str
-    endpoint: str
-    windows: tuple[WindowView, ...]
-    in_flight: int
-
-
 class SharedLevels(Protocol):
     """Levels that several shards draw from, each from what its owner granted it."""
 
-    def take(self, level: str, units: int, now_ms: int) -> int:
-        """0: taken; else the business ms at which asking again makes sense."""
+    def take(self, level: str, lane: int, units: int, now_ms: int) -> int:
+        """0: taken for the lane (its place among ``LANES``); else the business ms at which asking again makes sense."""
 
     def start_by_ms(self, level: str) -> int:
-        """Until when a call that was just taken may start."""
+        """Until when the call that was taken last may start."""
 
     def finish(self, level: str, units: int, now_ms: int) -> None:
         """The call ended: it counts until now and the window."""
@@ -140,7 +124,8 @@ class SharedLevels(Protocol):
         """A dated change."""
 
     def outgoing(self, now_ms: int) -> list[QuotaLease]:
-        """Words to other shards; to be written in the same transaction as what ``take_dirty`` gives."""
+        """Words to other shards. Asked for before ``take_dirty``, and written in the same transaction: nobody must see
+        a grant that the state does not count."""
 
     def receive(self, lease: QuotaLease, now_ms: int) -> None:
         """A word of another shard."""
@@ -181,6 +166,7 @@ class Governor:
         self._version = 0
         self._levels: dict[str, Level] = {}
         self._rules: dict[tuple[str, str, str, bool], Rules | None] = {}
+        self._kinds: dict[tuple[str, str], tuple[_Kind, ...]] = {}
         self._unbound: dict[tuple[str, bool], bool] = {}
         self._now = 0
         self._reserved: set[Path] = set()
@@ -200,50 +186,22 @@ class Governor:
         self._lay(path, self._now)
         return path
 
-    def admit(self, path: Path, lane: Lane, now_ms: int) -> int:
-        """0: admitted, units are reserved at every level, and ``finish`` or ``give_back`` must follow. Else nothing was
-        taken: the business ms at which asking again makes sense, or AFTER_FINISH."""
-        if path.version != self._version:
-            self._lay(path, now_ms)
-        index = LANE_INDEX[lane]
-        steps = path.steps
-        for level, units in steps:
-            admitted = level.admitted + units
-            if (
-                admitted > level.ceilings[index]
-                or admitted - level.ended > level.concurrency[index]
-                or now_ms >= level.valid_until
-            ):
-                again = self._consider(path, index, now_ms)
-                if again:
-                    return again
-                steps = path.steps
-                break
-        if path.shared:
-            again = self._take_shared(path, now_ms)
-            if again:
-                return again
-        for level, units in steps:
-            level.admitted += units
-        path.open += 1
-        self._reserved.add(path)
-        return 0
-
     def reserve(self, path: Path, lane: Lane, now_ms: int) -> int:
-        """Like ``admit``, for a call that ``begin`` lets start later: units are reserved in every window, and calls at
-        the same time are not looked at yet. Afterwards ``narrow`` says of a refusal whether only one person or message
-        is held back."""
+        """0: admitted. Units are reserved in every window of every level, and ``begin`` and ``finish``, or
+        ``give_back``, must follow; calls at the same time are not looked at before ``begin``. Else nothing was taken:
+        the business ms at which asking again makes sense, or AFTER_FINISH; and ``narrow`` says whether only one staff
+        member, customer or message is held back."""
         if path.version != self._version:
             self._lay(path, now_ms)
         index = LANE_INDEX[lane]
         for level, units in path.steps:
             if level.admitted + units > level.ceilings[index] or now_ms >= level.valid_until:
-                again = self._consider_windows(path, index, now_ms)
+                again = self._consider(path, index, now_ms)
                 if again:
                     return again
                 break
         if path.shared:
-            again = self._take_shared(path, now_ms)
+            again = self._take_shared(path, index, now_ms)
             if again:
                 self.narrow = False
                 return again
@@ -286,12 +244,13 @@ class Governor:
         for level, units in path.steps:
             level.end(units, now_ms)
             ended.add(level)
-        if self._shared is not None:
+        if path.shared and self._is_taken(path):
             for key, units in path.shared:
-                self._shared.finish(key, units, now_ms)
+                self._shared.finish(key, units, now_ms)  # type: ignore[union-attr]
 
     def give_back(self, path: Path, now_ms: int, *, began: bool = False) -> None:
-        """An admitted call was certainly never sent: its units are free again. ``began``: ``begin`` had let it start."""
+        """An admitted call was certainly never sent: its units are free again. ``began``: ``begin`` had let it
+        start."""
         now_ms = self._at(now_ms)
         if path.version != self._version:
             self._lay(path, now_ms)
@@ -303,9 +262,9 @@ class Governor:
         for level, units in path.steps:
             level.ended += units
             self._ended.add(level)
-        if self._shared is not None:
+        if path.shared and self._is_taken(path):
             for key, units in path.shared:
-                self._shared.give_back(key, units, now_ms)
+                self._shared.give_back(key, units, now_ms)  # type: ignore[union-attr]
 
     def freeze(self, path: Path, now_ms: int, wait_ms: int = 0) -> int:
         """WeCom says a limit is hit. With ``wait_ms`` the message of the call, else its corp's API, rests so long. Else
@@ -366,6 +325,7 @@ class Governor:
         self._version += 1
         self._rules.clear()
         self._unbound.clear()
+        self._kinds.clear()
         for key, level in list(self._levels.items()):
             rules = self._rules_of_key(key)
             if rules is not None:
@@ -395,7 +355,7 @@ class Governor:
                 level.corp_id,
                 level.rules.endpoint,
                 level.pack(now_ms, worst_end_ms),
-                _ENCODER.encode(self._view(level, now_ms)),
+                view_json(level, now_ms, self._allowance),
             )
             for level in levels
         ]
@@ -455,18 +415,7 @@ class Governor:
 
     def usage(self, now_ms: int) -> list[LevelView]:
         """Every level that is in memory."""
-        views = []
-        for level in self._levels.values():
-            view = self._view(level, now_ms)
-            views.append(
-                LevelView(
-                    level.key,
-                    level.corp_id,
-                    level.rules.endpoint,
-                    tuple(WindowView(**window) for window in view["windows"]),
-                    view["in_flight"],
-                )
-            )
+        views = [view_of(level, now_ms, self._allowance) for level in self._levels.values()]
         return views + (self._shared.usage(now_ms) if self._shared is not None else [])
 
     def __len__(self) -> int:
@@ -487,8 +436,8 @@ class Governor:
             for level, _ in path.steps:
                 level.running -= 1
 
-    def _consider_windows(self, path: Path, lane: int, now_ms: int) -> int:
-        """``_consider`` without calls at the same time."""
+    def _consider(self, path: Path, lane: int, now_ms: int) -> int:
+        """The careful way: 0 when every level has room, else when to ask again."""
         now_ms = self._at(now_ms)
         if any(level.forgotten for level, _ in path.steps):
             self._lay(path, now_ms)
@@ -505,28 +454,12 @@ class Governor:
         self.narrow = narrow
         return again or (AFTER_FINISH if after_finish else 0)
 
-    def _consider(self, path: Path, lane: int, now_ms: int) -> int:
-        """The careful way: 0 when every level has room, else when to ask again."""
-        now_ms = self._at(now_ms)
-        if any(level.forgotten for level, _ in path.steps):
-            self._lay(path, now_ms)
-        again, after_finish = 0, False
-        for level, units in path.steps:
-            level.refresh(now_ms, self._allowance)
-            if level.admitted + units > level.ceilings[lane] or level.admitted + units > level.concurrency[lane]:
-                at = level.again(lane, units, now_ms, self._allowance)
-                if at == AFTER_FINISH:
-                    after_finish = True
-                else:
-                    again = max(again, at)
-        return again or (AFTER_FINISH if after_finish else 0)
-
-    def _take_shared(self, path: Path, now_ms: int) -> int:
+    def _take_shared(self, path: Path, lane: int, now_ms: int) -> int:
         shared = self._shared
         assert shared is not None
         path.start_by_ms = NEVER
         for at, (key, units) in enumerate(path.shared):
-            again = shared.take(key, units, now_ms)
+            again = shared.take(key, lane, units, now_ms)
             if again:
                 for taken, taken_units in path.shared[:at]:
                     shared.give_back(taken, taken_units, now_ms)
@@ -534,23 +467,29 @@ class Governor:
             path.start_by_ms = min(path.start_by_ms, shared.start_by_ms(key))
         return 0
 
+    @staticmethod
+    def _is_taken(path: Path) -> bool:
+        """Whether a call that ends has taken from shared levels. The older ones go first: what was taken is held until
+        the last has ended."""
+        if path.untaken:
+            path.untaken -= 1
+            return False
+        return True
+
     def _lay(self, path: Path, now_ms: int) -> None:
         """Finds the levels of a path. Calls of it that are under way move with it: they end at the levels that fell
         away, and count at those that are new."""
         claim = path.claim
         steps, shared = [], []
-        for scope, endpoint, persons in self._kinds(claim.corp_id, claim.endpoint):
+        for scope, endpoint, persons in self._kinds_of(claim.corp_id, claim.endpoint):
             key = _key(scope, claim, endpoint, self._egress, persons)
             if key is None:
                 continue
             units = claim.persons if persons else 1
-            if scope == "ip_api":
-                if self._never_binds(endpoint, persons):
-                    continue
-                if self._shared is not None:
-                    shared.append((key, units))
-                    continue
-            steps.append((self._level(key, now_ms), units))
+            if scope == "ip_api" and self._shared is not None:
+                shared.append((key, units))
+            else:
+                steps.append((self._levels.get(key) or self._level(key, now_ms), units))
         if path.open:
             kept = {level for level, _ in steps}
             known = {level for level, _ in path.steps}
@@ -563,26 +502,33 @@ class Governor:
                     level.admitted += units * path.open
                     level.running += path.running
                     self._urgent.add(level)
-            if self._shared is not None:
-                for key, units in set(path.shared) - set(shared):
-                    self._shared.finish(key, units * path.open, now_ms)
+            if path.shared and not shared:
+                assert self._shared is not None
+                for key, units in path.shared:
+                    if path.open > path.untaken:
+                        self._shared.finish(key, units * (path.open - path.untaken), now_ms)
+            elif shared and not path.shared:
+                path.untaken = path.open
         path.steps, path.shared, path.version = tuple(steps), tuple(shared), self._version
 
-    def _kinds(self, corp_id: str, endpoint: str) -> Iterable[tuple[Scope, str, bool]]:
-        """Scope, counted endpoints and whether persons are counted, of each level of a call; widest first."""
-        kinds = dict.fromkeys(_kind(limit, endpoint) for limit in self._limits.of(corp_id, endpoint))
+    def _kinds_of(self, corp_id: str, endpoint: str) -> tuple[_Kind, ...]:
+        """Where calls of the corp to the endpoint are counted; widest first."""
+        kinds = self._kinds.get((corp_id, endpoint))
+        if kinds is None:
+            found = dict.fromkeys(_kind(limit, endpoint) for limit in self._limits.of(corp_id, endpoint))
+            kinds = self._kinds[corp_id, endpoint] = tuple(
+                kind for kind in found if kind[0] != "ip_api" or not self._never_binds(kind[1], kind[2])
+            )
         return kinds
 
     def _level(self, key: str, now_ms: int) -> Level:
-        level = self._levels.get(key)
-        if level is None:
-            rules = self._rules_of_key(key)
-            assert rules is not None
-            level = Level(key, rules)
-            state = self._load(key)
-            if state is not None:
-                level.unpack(state, now_ms)
-            self._levels[key] = level
+        rules = self._rules_of_key(key)
+        assert rules is not None
+        level = Level(key, rules)
+        state = self._load(key)
+        if state is not None:
+            level.unpack(state, now_ms)
+        self._levels[key] = level
         return level
 
     def _rules_of_key(self, key: str) -> Rules | None:
@@ -626,31 +572,11 @@ class Governor:
             if level not in self._ended and not level.forgotten and level.is_empty(now_ms):
                 self._forget(level)
 
-    def _view(self, level: Level, now_ms: int) -> dict[str, Any]:
-        adaptive = level.adaptive
-        frozen = adaptive.frozen_until_ms if adaptive is not None and adaptive.frozen_until_ms > now_ms else 0
-        rate = adaptive.rate // 10 if adaptive is not None else 100
-        return {
-            "windows": [
-                {
-                    "id": use.limit.id,
-                    "window": use.window,
-                    "used": use.used,
-                    "amount": use.limit.amount,
-                    "lanes": dict(zip(LANES, use.allowed, strict=True)),
-                    "frozen_until_ms": frozen,
-                    "rate_percent": rate,
-                }
-                for use in level.uses(now_ms, self._allowance)
-            ],
-            "in_flight": level.in_flight,
-        }
-
 
 _ENCODER = msgspec.json.Encoder()
 
 
-def _kind(limit: Limit, endpoint: str) -> tuple[Scope, str, bool]:
+def _kind(limit: Limit, endpoint: str) -> _Kind:
     """Where a limit is counted for calls of the endpoint: what is named together is counted together. Calls at the same
     time are calls whatever else is counted."""
     label = "+".join(sorted(limit.endpoints)) if len(limit.endpoints) > 1 else endpoint

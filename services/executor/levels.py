@@ -18,6 +18,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast, get_args
 
+import msgspec
+
 from services.executor.windows import DAY_MS, History, Span, Unit, next_period, periods_at, span_of
 from siyu.events.types import Lane
 from siyu.limits import Calendar, Concurrent, Limit, LimitSet, Margins, Scope, Sliding
@@ -43,6 +45,7 @@ _NOTHING = (0,) * len(LANES)
 _FULL_RATE = 1000
 _INTERNED = 4096
 
+Allowance = Callable[[str, str], int]
 Caps = tuple[int, ...]
 """For each lane how much it may fill, whoever used it."""
 
@@ -182,6 +185,56 @@ class LimitUse:
     """By lane, in the order of ``LANES``; what paces and errors leave now."""
 
 
+@dataclass(frozen=True)
+class WindowView:
+    id: str
+    window: str
+    used: int
+    amount: int
+    lanes: dict[Lane, int]
+    """What each lane may fill now."""
+    frozen_until_ms: int
+    rate_percent: int
+
+
+@dataclass(frozen=True)
+class LevelView:
+    """A level for people."""
+
+    level: str
+    corp_id: str
+    endpoint: str
+    windows: tuple[WindowView, ...]
+    in_flight: int
+
+
+def view_of(level: Level, now_ms: int, allowance: Allowance) -> LevelView:
+    """A level for people, as it is now."""
+    adaptive = level.adaptive
+    frozen = adaptive.frozen_until_ms if adaptive is not None and adaptive.frozen_until_ms > now_ms else 0
+    rate = adaptive.rate // 10 if adaptive is not None else 100
+    windows = tuple(
+        WindowView(
+            use.limit.id,
+            use.window,
+            use.used,
+            use.limit.amount,
+            dict(zip(LANES, use.allowed, strict=True)),
+            frozen,
+            rate if isinstance(use.limit.window, Sliding) else 100,
+        )
+        for use in level.uses(now_ms, allowance)
+    )
+    return LevelView(level.key, level.corp_id, level.rules.endpoint, windows, level.in_flight)
+
+
+def view_json(level: Level, now_ms: int, allowance: Allowance) -> bytes:
+    """``QuotaState.view``."""
+    view = view_of(level, now_ms, allowance)
+    return _ENCODER.encode({"windows": view.windows, "in_flight": view.in_flight})
+
+
+_ENCODER = msgspec.json.Encoder()
 _STATE = struct.Struct("<2sBBHqqqIHqHq?Hq")
 _MAGIC = b"QS"
 _VERSION = 1
@@ -189,8 +242,6 @@ _PERIOD = struct.Struct("<Bqq")
 _GHOST = struct.Struct("<qq")
 _CHECKSUM = struct.Struct("<I")
 _UNITS: tuple[Unit, ...] = ("day", "month")
-
-Allowance = Callable[[str, str], int]
 
 
 class Level:
@@ -292,6 +343,8 @@ class Level:
             self.ceilings = free[0]
         else:
             self.ceilings = tuple(map(min, *free))
+        if rules.guarded and 0 in (at_once := caps_at_once(rules, caps)):
+            self.ceilings = tuple(c if many else 0 for c, many in zip(self.ceilings, at_once, strict=True))
         if self.ceilings[0] <= _INTERNED:
             self.ceilings = rules.intern(self.ceilings)
         self.concurrency = self._concurrency(caps, now_ms)
@@ -308,12 +361,8 @@ class Level:
         percent = self.percent(allowance)
         caps = rules.caps(percent)
         at_last, after_finish = 0, False
-        if in_flight + units > self.concurrency[lane]:
-            after_finish = in_flight > 0
-            if self.ghosts:
-                at_last = min(end for end, _ in self.ghosts)
-            elif not after_finish:  # more units than may ever be under way at once
-                at_last = now_ms + DAY_MS
+        if not caps_at_once(rules, caps)[lane]:
+            at_last = now_ms + DAY_MS  # the guard allows no call at all
         used = self.history.used(now_ms, rules.spans) if self.history is not None else ()
         for at, span in rules.sliding:
             cap = caps[at][lane]
@@ -415,13 +464,16 @@ class Level:
                 start = periods_at(window.unit, now_ms, rules.margins.edge_ms)[0][-1]
                 cap = self._paced(at, window.unit, start, cap, now_ms)
                 count += self.periods.get((window.unit, start), 0) if self.periods else 0
-            elif adaptive is not None and adaptive.slow:
+            else:
+                count = self.running
+            if isinstance(window, Concurrent) and adaptive is not None and adaptive.slow:
                 cap = tuple(lowered(c, limit.amount - adaptive.slow, limit.amount) for c in cap)
             found.append(LimitUse(limit, rules.names[at], count, cap))
         return found
 
-    def pack(self, now_ms: int, worst_end_ms: int) -> bytes:
-        """The state for the next owner: everything reserved or in flight may have ended as late as ``worst_end_ms``."""
+    def pack(self, now_ms: int, worst_end_ms: int, pending: int | None = None) -> bytes:
+        """The state for the next owner: everything reserved or in flight may have ended as late as ``worst_end_ms``.
+        ``pending``: so many units only, since the others are written elsewhere."""
         adaptive = self.adaptive
         periods = self.periods or {}
         ghosts = self.ghosts or ()
@@ -435,7 +487,7 @@ class Level:
                     len(ghosts),
                     now_ms,
                     worst_end_ms,
-                    self.admitted - self.ended,
+                    self.admitted - self.ended if pending is None else pending,
                     len(history),
                     adaptive.step if adaptive else 0,
                     adaptive.frozen_until_ms if adaptive else 0,
@@ -536,6 +588,12 @@ class Level:
             return over
         length = next_period(unit, start) - start
         return min(over, start + -(-need * length // cap) - self.rules.margins.edge_ms)
+
+
+def caps_at_once(rules: Rules, caps: tuple[Caps, ...]) -> Caps:
+    """Calls at the same time, by lane, as the limits and the guard have it."""
+    found = [caps[at] for at in rules.concurrent]
+    return tuple(map(min, *found)) if len(found) > 1 else found[0] if found else _WIDE
 
 
 def lowered(cap: int, part: int, whole: int) -> int:

@@ -1,7 +1,7 @@
-"""Whatever happens, no limit is exceeded in any window: random lives of a shard against an oracle that keeps every call.
+"""Whatever happens, no limit is exceeded in any window: random lives of a shard against an exact oracle.
 
-A life is a series of admissions, answers, refusals of the platform, dated changes, commits and crashes. The oracle knows
-nothing of buckets: it keeps when each call started and ended, and the platform may have counted it at any instant
+A life is a series of admissions, answers, refusals of the platform, dated changes, commits and crashes. The oracle
+knows nothing of buckets: it keeps when each call started and ended, and the platform may have counted it at any instant
 between.
 """
 
@@ -73,7 +73,11 @@ LIMITS = (
 class Call:
     claim: Claim
     path: Path
-    started: int
+    lane: Lane
+    reserved: int
+    number: int
+    start_by: int = 0
+    started: int = 0
     ended: int = 0
 
 
@@ -132,7 +136,8 @@ class Life:
         self.now = begin
         self.limits = limits
         self.store: dict[str, bytes] = {}
-        self.reserved: list[tuple[Claim, Path]] = []
+        self.reserved: list[Call] = []
+        self.ready: list[Call] = []
         self.running: list[Call] = []
         self.ended: list[Call] = []
         self.allowance = allowance
@@ -155,20 +160,29 @@ class Life:
         pick = self.random.choice
         return Claim(pick(("c1", "c1", "c2")), "1", "tag", pick("ab"), pick("xyz"), "", pick((1, 1, 1, 7, 20)))
 
-    def admit(self) -> None:
-        claim = self.claim()
+    def reserve(self) -> None:
+        claim, lane = self.claim(), self.random.choice(LANES)
         path = self.paths.setdefault(claim, self.governor.path(claim))
-        again = self.governor.admit(path, self.random.choice(LANES), self.now)
+        again = self.governor.reserve(path, lane, self.now)
         assert again in (0, AFTER_FINISH) or again > self.now
         if again == 0:
             self.admitted += 1
-            self.reserved.append((claim, path))
+            self.reserved.append(Call(claim, path, lane, self.now, self.admitted))
 
     def commit(self) -> None:
         for dirty in self.governor.take_dirty(self.now, self.now + START_WITHIN + CALL_TIMEOUT):
             self.store[dirty.level] = dirty.state
-        self.running += [Call(claim, path, self.now) for claim, path in self.reserved]
-        self.reserved.clear()
+        for call in self.reserved:
+            call.start_by = self.now + START_WITHIN
+        self.ready += self.reserved
+        self.reserved = []
+
+    def begin(self) -> None:
+        for call in list(self.ready):
+            if self.governor.begin(call.path, call.lane, self.now):
+                self.ready.remove(call)
+                call.started = self.now
+                self.running.append(call)
 
     def answer(self) -> None:
         if self.running:
@@ -182,16 +196,15 @@ class Life:
 
     def give_back(self) -> None:
         if self.reserved:
-            _, path = self.reserved.pop()
-            self.governor.give_back(path, self.now)
+            self.governor.give_back(self.reserved.pop().path, self.now)
 
     def crash(self) -> None:
-        """What was committed may still reach the platform; what was not never does."""
+        """What was committed may still reach the platform, what runs may end much later; what was not never starts."""
+        self.begin()
         for call in self.running:
-            call.ended = min(call.started + START_WITHIN + CALL_TIMEOUT, self.now + self.random.randrange(1_500))
+            call.ended = min(call.started + CALL_TIMEOUT, self.now + self.random.randrange(1_500))
             self.ended.append(call)
-        self.running.clear()
-        self.reserved.clear()
+        self.reserved, self.ready, self.running = [], [], []
         self.start()
 
     def freeze(self) -> None:
@@ -204,12 +217,17 @@ class Life:
     def wait(self, ms: int) -> None:
         """The time passes in which every call ends in time."""
         until = self.now + ms
-        for call in sorted(self.running, key=lambda call: call.started):
-            last = call.started + START_WITHIN + CALL_TIMEOUT
-            if last <= until:
-                self.running.remove(call)
+        due = [(call.started + CALL_TIMEOUT, True, call) for call in self.running]
+        due += [(call.start_by, False, call) for call in self.ready]
+        for last, runs, call in sorted(due, key=lambda item: item[0]):
+            if last < until:
                 self.now = max(self.now, last)
-                self.end(call)
+                if runs:
+                    self.running.remove(call)
+                    self.end(call)
+                else:
+                    self.ready.remove(call)
+                    self.governor.give_back(call.path, self.now)
         self.now = until
 
     def step(self, what: int) -> None:
@@ -218,6 +236,7 @@ class Life:
                 self.answer()
             case 1:
                 self.commit()
+                self.begin()
             case 2:
                 self.wait(self.random.choice((1, 7, 40, 180, 700, 2_500)))
             case 3:
@@ -231,7 +250,7 @@ class Life:
             case 7:
                 self.allowance = self.random.choice((100, 100, 60, 0))
             case _:
-                self.admit()
+                self.reserve()
 
 
 STEPS = (0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 4, 5, 6, 7, 8, 8, 8, 8, 8, 8, 8)
@@ -272,25 +291,22 @@ def test_a_dated_change_holds_from_its_moment_and_forgets_nothing(seed: int, ste
             epochs.append((life.now, changed))
         life.step(life.random.choice(STEPS))
     life.crash()
-    # Every admission is judged by what held then: a call may start only when it and all that may count fit.
+    # Every reservation is judged by what held then, with all that was reserved before it and may still count.
     for (since, limits), (until, _) in zip(epochs, [*epochs[1:], (1 << 60, ())], strict=True):
-        for one in limits:
-            assert_admissions_fit(life.ended, one, since, until)
+        for call in life.ended:
+            if since < call.reserved < until:
+                for one in limits:
+                    assert units_before(life.ended, one, call) <= one.amount, one.id
 
 
-def assert_admissions_fit(calls: list[Call], one: Limit, since: int, until: int) -> None:
-    """Of an amount that changes: whoever starts finds room under the amount of that moment."""
+def units_before(calls: list[Call], one: Limit, call: Call) -> int:
+    """What may count against a sliding limit when a call is reserved, the call included."""
     if not isinstance(one.window, Sliding):
-        return
-    length = one.window.length_ms
-    for call in calls:
-        if since + START_WITHIN < call.started < until:
-            others = [
-                other.claim.persons if one.counts == "persons" else 1
-                for other in calls
-                if owner_of(one.scope, other.claim) == owner_of(one.scope, call.claim)
-                and other.started <= call.started
-                and other.ended >= call.started - length
-            ]
-            reserved_later = since + START_WITHIN + 2_500 > call.started  # admitted under the amount before
-            assert reserved_later or sum(others) <= one.amount, one.id
+        return 0
+    return sum(
+        other.claim.persons if one.counts == "persons" else 1
+        for other in calls
+        if other.number <= call.number
+        and other.ended >= call.reserved - one.window.length_ms
+        and owner_of(one.scope, other.claim) == owner_of(one.scope, call.claim)
+    )
