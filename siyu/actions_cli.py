@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +24,7 @@ from siyu.actions.control import check_verdict, pause_id
 from siyu.actions.errors import ActionsError, Invalid, Refused
 from siyu.actions.model import ActionDetail, ActionView, ControlView, QuotaList
 from siyu.actions.operations import Operations
-from siyu.actions.records import read_controls, read_quotas
+from siyu.actions.records import Records
 from siyu.actions.store import ActionStore, Filter
 from siyu.events.business_time import iso_utc
 from siyu.ops.clock import ClockError, clock_from
@@ -87,12 +86,13 @@ def _operations(
     clock_file: Path | None,
     look_back_ms: int = _DAY_MS,
 ) -> Operations:
+    records = Records(kafka)
     return Operations(
         store=ActionStore(url, user=user, password=password, database=database),
-        bootstrap=kafka,
+        records=records,
         clock=clock_from(clock_file),
-        controls=partial(read_controls, kafka),
-        quotas=partial(read_quotas, kafka),
+        controls=records.controls,
+        quotas=records.quotas,
         look_back_ms=look_back_ms,
     )
 

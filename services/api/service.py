@@ -27,6 +27,7 @@ from siyu.actions.control import TOPIC as CONTROL
 from siyu.actions.errors import ActionsError, Unavailable
 from siyu.actions.operations import Operations
 from siyu.actions.quota import TOPIC as QUOTA
+from siyu.actions.records import Records
 from siyu.actions.store import ActionStore
 from siyu.events import ConfigRecord, ControlRecord, Event, QuotaState, codec, schemas_dir
 from siyu.limits import LimitSource, load_registry
@@ -123,7 +124,7 @@ class ApiService:
         )
         operations = Operations(
             store=self._store,
-            bootstrap=settings.kafka_bootstrap,
+            records=Records(settings.kafka_bootstrap),
             clock=clock_from(settings.clock_file),
             controls=lambda: self._fresh(CONTROL, self._controls),
             quotas=lambda: self._fresh(QUOTA, self._quotas),

@@ -156,7 +156,12 @@ def holds(record: ControlRecord, wall_ms: int) -> bool:
 
 def publish(bootstrap: str, records: Iterable[ControlRecord]) -> None:
     """Returns when Kafka has every record on all in-sync replicas. Raises Unavailable; then some may be there."""
-    send(bootstrap, [(TOPIC, record.id, codec().encode(record), {}) for record in records])
+    send(bootstrap, map(message_of, records))
+
+
+def message_of(record: ControlRecord) -> tuple[str, str, bytes, dict[str, str]]:
+    """Topic, key, value and headers of a word."""
+    return TOPIC, record.id, codec().encode(record), {}
 
 
 def send(bootstrap: str, messages: Iterable[tuple[str, str, bytes, dict[str, str]]]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from siyu.actions import control, quota, records, retry
+from siyu.actions import control, quota, retry
 from siyu.actions.control import Verdict
 from siyu.actions.errors import Invalid, NotFound, Refused
 from siyu.actions.model import (
@@ -25,10 +25,10 @@ from siyu.actions.model import (
     State,
     hashed,
 )
+from siyu.actions.records import Records
 from siyu.actions.store import ActionStore, Filter
 from siyu.events import ControlRecord, QuotaState, codec
 from siyu.ops.clock import Clock, wall_ms
-from siyu.ops.scan import Progress
 from siyu.wecom.endpoints import quota_scope
 
 AUTHOR_HEADER, REASON_HEADER = "operator", "operator.reason"
@@ -40,14 +40,13 @@ class Operations:
     """One view of one cluster. Methods raise ActionsError and may be called from any thread."""
 
     store: ActionStore
-    bootstrap: str
+    records: Records
     clock: Clock
     controls: Callable[[], list[ControlRecord]]
     """The newest word about each thing, taken back ones included."""
     quotas: Callable[[], list[QuotaState]]
     look_back_ms: int = 86_400_000
     """How far back lanes are searched for an action that ClickHouse does not know, wall time; 0: not at all."""
-    progress: Progress = lambda *_: None
     written: Callable[[ControlRecord], None] = lambda _: None
     """Told of each control record once Kafka has it."""
 
@@ -136,18 +135,11 @@ class Operations:
                 f"WeCom accepted, or may have accepted, {accepted} parts of it: repeat the other parts",
             )
         number = retry.next_number(self._known_repeats(view))
-        outcome = records.read_outcome(
-            self.bootstrap,
-            action_id=action_id,
-            subject=known.subject,
-            finished_at_ms=known.finished_at_ms,
-            progress=self.progress,
-        )
+        outcome = self.records.outcome(action_id=action_id, subject=known.subject, finished_at_ms=known.finished_at_ms)
         if outcome is None:
             raise Refused("request_gone", "its request is not kept any more: action.outcomes reaches back 30 days")
         action = retry.make_repeat(outcome, number, now_ms=self.clock.now_ms(), deadline_ms=deadline_ms)
-        control.send(
-            self.bootstrap,
+        self.records.append(
             [
                 (
                     f"actions.{action.lane}",
@@ -155,7 +147,7 @@ class Operations:
                     codec().encode(action),
                     {AUTHOR_HEADER: author, REASON_HEADER: reason},
                 )
-            ],
+            ]
         )
         return retry.queued_view(action, hashed(action.customer_id), wall_ms())
 
@@ -251,16 +243,14 @@ class Operations:
         raise NotFound("pause_not_found", "no pause with this id is in force")
 
     def _write(self, record: ControlRecord) -> ControlView:
-        control.publish(self.bootstrap, [record])
+        self.records.append([control.message_of(record)])
         self.written(record)
         return control_view(record)
 
     def _queued(self, action_id: str, corp_id: str, people: bool) -> ActionView:
         found = None
         if self.look_back_ms:
-            found = records.find_queued(
-                self.bootstrap, action_id, since_ms=wall_ms() - self.look_back_ms, progress=self.progress
-            )
+            found = self.records.queued(action_id, since_ms=wall_ms() - self.look_back_ms)
         if found is None or corp_id not in ("", found[0].corp_id):
             raise NotFound("action_not_found", "neither the ledger, the outcomes nor the lanes have this action")
         action, appended_ms = found
