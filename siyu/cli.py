@@ -22,6 +22,7 @@ from rich.table import Table
 from siyu.actions_cli import actions_app, quota
 from siyu.audit import command as audit_command
 from siyu.events import schemas_dir
+from siyu.guard_cli import app as guard_app
 from siyu.limits_cli import app as limits_app
 from siyu.sim_cli import app as sim_app
 
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from siyu.ops.scan import Progress
     from siyu.ops.state import Source
 
-SERVICES = ("ingest", "journey", "performance", "planner", "executor", "sync", "sink", "api")
-PROCESSORS = ("journey", "performance", "planner")
+SERVICES = ("ingest", "journey", "performance", "planner", "guard", "executor", "sync", "sink", "api")
+PROCESSORS = ("journey", "performance", "planner", "guard")
 COULD_NOT_RUN = 2
 PROGRESS_LINE_SECONDS = 5.0
 PLAIN_WIDTH = 200
@@ -43,6 +44,7 @@ app.add_typer(topics_app, name="topics")
 app.add_typer(dlq_app, name="dlq")
 app.add_typer(state_app, name="state")
 app.add_typer(sim_app, name="sim")
+app.add_typer(guard_app, name="guard")
 app.add_typer(limits_app, name="limits")
 app.add_typer(actions_app, name="actions")
 app.command("quota")(quota)
@@ -306,7 +308,7 @@ def _progress() -> Iterator[Progress]:
 def state_get(
     processor: Annotated[str, typer.Argument(help=f"One of {', '.join(PROCESSORS)}.")],
     key: Annotated[
-        str, typer.Argument(help="corp|customer, corp|~order (no known payer), or corp|staff (performance).")
+        str, typer.Argument(help="corp|customer, corp|~order (no known payer), or corp|staff (performance, guard).")
     ],
     source: Annotated[
         str,
@@ -349,7 +351,7 @@ def state_get(
     end = found.store_position if found.changelog_end is None else found.changelog_end
     upto = "" if end is None else f", up to changelog offset {end:,}"
     deleted = "" if found.changelog_offset is None else f"; deleted at offset {found.changelog_offset:,}"
-    hint = "" if "|" in key else "; a key is corp|customer, or corp|staff for performance"
+    hint = "" if "|" in key else "; a key is corp|customer, or corp|staff for performance and guard"
     raise fail(f"{processor} has no state for this key (read {found.read_from}{partition}{upto}{deleted}){hint}", 1)
 
 

@@ -25,6 +25,7 @@ FLOW: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("planner", ("contact.events",)),
     ("journey", ("contact.events", "payment.events")),
     ("performance", ("staff.deltas",)),
+    ("guard", ("staff.deltas", "guard.signals")),
     ("executor.welcome", ("actions.welcome",)),
     ("sink", ("relationship.facts", "order.facts", "performance.snapshots", "action.outcomes", "action.ledger")),
 )

@@ -17,10 +17,10 @@ from deploy.local.runner import Event, Port, Process, Runner, print_event
 __all__ = ["SERVICES", "StackConfig", "processes", "runner"]
 
 # In the order of the flow. Where they listen by default: docs of the design, section "Addresses on one machine".
-SERVICES = ("ingest", "journey", "performance", "planner", "executor", "sync", "sink", "api")
+SERVICES = ("ingest", "journey", "performance", "planner", "guard", "executor", "sync", "sink", "api")
 _METRICS_PORTS = {
     "ingest": 9100, "journey": 9102, "performance": 9103, "planner": 9104, "executor": 9105, "sync": 9106,
-    "sink": 9107, "api": 9108, "simulator": 9109,
+    "sink": 9107, "api": 9108, "simulator": 9109, "guard": 9110,
 }  # fmt: skip
 _STEPS = ("topics", "migrate")
 HOST = "127.0.0.1"

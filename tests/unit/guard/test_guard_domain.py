@@ -542,7 +542,7 @@ def test_memory_is_bounded_and_what_was_forgotten_still_counts_for_the_ladder() 
 
 def test_a_ban_from_before_the_memory_still_stops_and_points_from_there_do_not_count() -> None:
     desk = Desk()
-    for n in range(2 * MOST_FACTS):
+    for n in range(MOST_FACTS + 10):
         desk.take(signal("failure_relation", NOON + n * 5 * MINUTE))
     assert desk.account is not None
     edge, states = desk.account.horizon_ms, len(desk.states)

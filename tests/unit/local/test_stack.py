@@ -14,12 +14,12 @@ def config(tmp_path: Path) -> StackConfig:
 
 def test_default_ports_are_the_documented_ones() -> None:
     used = {port.number for process in processes(StackConfig()) for port in process.ports}
-    assert used == {9092, 8123, 8070, 8080, 9100, 9102, 9103, 9104, 9105, 9106, 9107, 9108, 8090, 9109}
+    assert used == {9092, 8123, 8070, 8080, 9100, 9102, 9103, 9104, 9105, 9106, 9107, 9108, 8090, 9109, 9110}
 
 
 def test_free_ports_are_all_different(config: StackConfig) -> None:
     ports = [port.number for process in processes(config) for port in process.ports]
-    assert len(ports) == len(set(ports)) == 14
+    assert len(ports) == len(set(ports)) == 15
 
 
 def test_every_service_knows_where_the_others_are(config: StackConfig) -> None:
