@@ -321,7 +321,8 @@ class Chunk:
         if again is None or again.key != ask.key or again.payload != ask.payload:
             return None
         what = _what(ask)
-        left_until_ms = now_ms + self.plan.around.rules().departs_within_ms + ask.timeout_ms
+        on_its_way_ms = self.plan.around.rules().departs_within_ms + ask.timeout_ms
+        left_until_ms = now_ms + int(on_its_way_ms * self.plan.around.pace())
         match what:
             case "call":
                 self._suppress(people)
@@ -589,7 +590,11 @@ class Chunk:
             return ()
         self._listed_ms, self._listed_unsent = now_ms, self._unsent
         self._phase, self._left_over = "rows", False
-        return () if self._queue else self._round_over(now_ms, wall_ms)
+        if self._queue:
+            return ()
+        # Everybody has sent it and has been read as often as helps: whoever is left was left out, for good.
+        self._final = self._final or (not self._unsent and bool(self._readings))
+        return self._round_over(now_ms, wall_ms)
 
     def _read(self, page: _Rows, now_ms: int, wall_ms: int, people: list[str]) -> tuple[ActionOutcome, ...]:
         staff_id = self._queue[0]
@@ -616,6 +621,8 @@ class Chunk:
     def _next_staff(self, now_ms: int, wall_ms: int, *, read: bool) -> tuple[ActionOutcome, ...]:
         staff_id = self._queue.pop(0)
         if read:
+            if self.plan.sender and OPEN in self.marks:
+                self._left_over = True  # their rows lag, or are missing: all of the chunk's people are this member's
             most = self.plan.around.rules().harvest.reads_of_a_staff_member
             self._readings[staff_id] = self._readings.get(staff_id, 0) + 1 if self._left_over else most
             self.changed = True
@@ -704,7 +711,7 @@ class Chunk:
             end,
             wall_ms,
             errcode=errcode,
-            message_id=self.message_id,
+            message_id="" if end in _ENDS.values() else self.message_id,
             request=b"",
             changes={
                 "action_id": stable_id("person", self.id, person),

@@ -57,7 +57,7 @@ DETAILS: dict[str, str] = {
     "delivered": "send result 1: it was sent",
     "not_a_friend": "send result 2: the customer is not a friend any more",
     "cap_reached": "send result 3: the customer had got as many mass messages as may be",
-    "unconfirmed": "the staff member had not sent it when we stopped looking, or it was cancelled",
+    "unconfirmed": "not sent to this person when we stopped looking, or when it was cancelled",
     "harvest_impossible": "WeCom refuses to tell what became of the message",
     "reminders_used_up": "41094: three reminders of this message in 24 h",
     "operator_cancelled": "an operator took it back",

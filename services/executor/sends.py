@@ -240,9 +240,8 @@ class Send:
         return self._end is not None
 
     @property
-    def in_doubt(self) -> list[str]:
-        """Ids of the chunks of which it is not known what became of their call."""
-        return [chunk.id for chunk in self.chunks.values() if chunk.unsettled]
+    def in_doubt(self) -> int:
+        return sum(chunk.unsettled for chunk in self.chunks.values())
 
     def people(self, places: list[tuple[int, int]]) -> list[str]:
         """The ids at some places of the list, in order. Kept encoded: a list of objects would take three times that."""
@@ -263,7 +262,7 @@ class Send:
         if self._end is not None:
             return []
         self._form(now_ms)
-        doubt = bool(self.in_doubt)
+        doubt = self.in_doubt > 0
         asks: list[Ask] = []
         for chunk in list(self.chunks.values()):
             ask = chunk.ask(now_ms, others_in_doubt=doubt)
@@ -328,7 +327,7 @@ class Send:
             return 0
         if self._step_waits():
             return 1
-        doubt = bool(self.in_doubt)
+        doubt = self.in_doubt > 0
         times = [due for chunk in self.chunks.values() if (due := chunk.due_ms(others_in_doubt=doubt))]
         if self.free:
             last_ms = self.action.deadline_ms + 1 if self.action.deadline_ms else 0
@@ -355,7 +354,7 @@ class Send:
             chunk.shown = False
             return None
         people = self.people(chunk.places)
-        doubt = bool(self.in_doubt)
+        doubt = self.in_doubt > 0
         return chunk.going_out(ask, now_ms, admission, limits_revision, people, others_in_doubt=doubt)
 
     def not_sent(self, ask: Ask, now_ms: int) -> None:

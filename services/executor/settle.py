@@ -12,7 +12,7 @@ anew, for it only reads.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -224,6 +224,8 @@ def _message(doubt: Doubt, slack_ms: int, known: Known) -> Search:
             # Nobody at all: WeCom has not filled it in yet, and it may be ours.
             undecided = True
             continue
+        if known(message.msgid):
+            continue  # another call of equal content and people has found it meanwhile
         return Made(message.msgid, None if group else found)
     if undecided:
         raise NotYet
@@ -312,6 +314,8 @@ def _moment(doubt: Doubt, slack_ms: int, known: Known) -> Search:
                 raise NotYet
             if not publishers <= named:
                 continue
+        if known(moment.moment_id):
+            continue
         return Made(moment.moment_id)
     return NotMade()
 
@@ -347,7 +351,8 @@ def _contact_way(doubt: Doubt, slack_ms: int, known: Known) -> Search:
         way = answer.contact_way
         if way is None and answer.errcode == 0:
             raise NotYet
-        if way is not None and _way_essence(msgspec.to_builtins(way)) == _way_essence(wanted):
+        mine = way is not None and _way_essence(msgspec.to_builtins(way)) == _way_essence(wanted)
+        if mine and not known(config_id):
             return Made(config_id)
     return NotMade()
 
@@ -470,7 +475,7 @@ class Settling:
         if self._doubt.endpoint not in SEARCHES or now_ms < self.due_ms:
             return None
         if self._query is None:
-            self._begin()
+            self._begin(now_ms)
         return self._query
 
     def asking(self, now_ms: int) -> None:
@@ -509,8 +514,10 @@ class Settling:
         """From then on "not listed" means "not made"."""
         return self._doubt.left_until_ms + self._times.visible_after_ms
 
-    def _begin(self) -> None:
-        self._search = SEARCHES[self._doubt.endpoint](self._doubt, self._times.slack_ms, self._known)
+    def _begin(self, now_ms: int) -> None:
+        # As wide as it can be: a clock that differs more than expected must not hide what was made.
+        doubt = replace(self._doubt, left_until_ms=max(self._doubt.left_until_ms, now_ms))
+        self._search = SEARCHES[doubt.endpoint](doubt, self._times.slack_ms, self._known)
         try:
             self._query = next(self._search)
         except NotYet:

@@ -146,9 +146,8 @@ class Single:
         return self._on_disk or self.ended
 
     @property
-    def in_doubt(self) -> bool:
-        """A call may have made something, and it is not known yet."""
-        return self._settling is not None
+    def in_doubt(self) -> int:
+        return int(self._settling is not None)
 
     @property
     def _endpoint(self) -> Endpoint:
@@ -242,7 +241,8 @@ class Single:
             return None
         self._out = CALL
         self._left_from_ms = now_ms
-        self._left_until_ms = now_ms + self._around.rules().departs_within_ms + ask.timeout_ms
+        on_its_way_ms = self._around.rules().departs_within_ms + ask.timeout_ms
+        self._left_until_ms = now_ms + int(on_its_way_ms * self._around.pace())
         self._admitted_at_ms, self._admission, self._revision = now_ms, admission, limits_revision
         if self._durable:
             self._on_disk = self._changed = True

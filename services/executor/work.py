@@ -88,7 +88,10 @@ class Surroundings:
     agent_id: Callable[[str], str]
     """Of a corp: the app we call as."""
     known_message: Callable[[str, str], bool]
-    """Of a corp and a platform's id (``msgid``, ``config_id``, ``moment_id``): another of our calls made it."""
+    """Of a corp and a platform's id (``msgid``, ``config_id``, ``moment_id``): another of our calls made it. It has to
+    know what a machine's newest records name, committed or not."""
+    pace: Callable[[], float] = lambda: 1.0
+    """Business ms in a ms of wall time: 1 in production, more in a world that runs faster."""
 
 
 class Work(Protocol):
@@ -105,6 +108,10 @@ class Work(Protocol):
     @property
     def kept(self) -> bool:
         """Everything about it stands in ledger records: once these are committed, its source may be forgotten."""
+
+    @property
+    def in_doubt(self) -> int:
+        """Calls that may have made something, and it is not known yet."""
 
     def asks(self, now_ms: int) -> list[Ask]:
         """What should be called now and is not out yet."""

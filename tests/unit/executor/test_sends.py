@@ -409,19 +409,17 @@ def test_while_one_chunk_is_in_doubt_no_other_leaves() -> None:
 
 def test_a_person_settles_a_chunk() -> None:
     for verdict, detail in (("done", "outcome_unknown"), ("not_done", "delivered")):
-        platform = Prompt()
-
-        def fate(ask: Ask) -> str | int:
-            if ask.key.endswith("#settle"):
-                return 48001
-            return LOST if ask.key.endswith("#call") and ask.claim.persons and not platform.apps else FINE
-
-        shard = Shard(a_send(PEOPLE[:3]), platform, fate=fate, timings=SMALL)
+        fates = {"call": [LOST], "settle": [48001] * 9}
+        shard = Shard(
+            a_send(PEOPLE[:3]),
+            Prompt(),
+            fate=lambda ask, fates=fates: (fates.get(ask.key.rpartition("#")[2]) or [FINE]).pop(),
+            timings=SMALL,
+        )
         while not any(ask.key.endswith("#settle") for ask in shard.asked):
             shard.turn()
-        platform.apps.append({"from here on": "calls are fine"})
         assert shard.work is not None
-        shard.tell(shard.work.settle_by_person(verdict, shard.now_ms, shard.now_ms))  # type: ignore[arg-type]
+        shard.tell(shard.work.settle_by_person(verdict, shard.now_ms, shard.now_ms))
         shard.run()
         check_send(shard, PEOPLE[:3])
         assert {o.detail for o in of_people(shard.outcomes).values()} == {detail}

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.executor.domain import End
-from services.executor.work import LedgerDamaged, begin, restore
+from services.executor.work import LedgerDamaged, Verdict, begin, restore
 from siyu.events import Action, ActionOutcome
 from siyu.wecom.client import Answer
 
@@ -303,9 +303,9 @@ def test_answers_tell_the_governor_and_the_tokens_what_to_do() -> None:
         assert out is not None
         verdicts.append(work.answered(out, Answer(code, b"{}", 0.1), NOW + 1, NOW, 0.0).verdict)
     token, freeze, slow = verdicts
-    assert token and token.renew_token and not token.freeze
-    assert freeze and freeze.freeze and freeze.freeze_ms == 0
-    assert slow and slow.slow
+    assert token == Verdict(renew_token=True, errcode=40014)
+    assert freeze == Verdict(freeze=True, errcode=45009)
+    assert slow == Verdict(slow=True, errcode=45033)
 
 
 @pytest.mark.parametrize("detail", ["operator_cancelled"])
