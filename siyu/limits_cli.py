@@ -157,7 +157,7 @@ def apply(
 
 @app.command()
 def history(as_json: AsJson = False, kafka_bootstrap: Kafka = DEFAULT_KAFKA) -> None:
-    """Every revision that was ever applied: when, by whom and why. 限额历史。"""
+    """Every revision that was ever applied or came with a release: when, by whom and why. 限额历史。"""
     from siyu.limits import LimitsError
     from siyu.limits.topic import read_published
     from siyu.ops.scan import ScanError
@@ -174,7 +174,7 @@ def history(as_json: AsJson = False, kafka_bootstrap: Kafka = DEFAULT_KAFKA) -> 
                 "written_at_ms": record.written_at_ms,
                 "author": record.author,
                 "reason": record.reason,
-                "newest": record.revision == newest,
+                "in_force": record.revision == newest,
             }
             for record in published.history.values()
         ]
@@ -184,7 +184,7 @@ def history(as_json: AsJson = False, kafka_bootstrap: Kafka = DEFAULT_KAFKA) -> 
         console.print("no limits were ever applied: the limits of the executors' own schemas/limits are in force")
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("applied", "revision", "author", "reason", ""):
+    for heading in ("written", "revision", "author", "reason", ""):
         table.add_column(heading, overflow="fold")
     for record in published.history.values():
         table.add_row(
@@ -192,7 +192,7 @@ def history(as_json: AsJson = False, kafka_bootstrap: Kafka = DEFAULT_KAFKA) -> 
             record.revision,
             escape(record.author),
             escape(record.reason),
-            "newest" if record.revision == newest else "",
+            "in force" if record.revision == newest else "",
         )
     console.print(table)
 

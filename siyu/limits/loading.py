@@ -251,7 +251,7 @@ def _registry(documents: Sequence[_Document]) -> LimitRegistry:
         content=content,
     )
     _check_ambiguity(registry, dated)
-    _check_cover(registry, documents[0])
+    _check_cover(registry, dated, documents[0])
     return registry
 
 
@@ -470,18 +470,25 @@ def _placed_at(dated: dict[str, list[_DatedVersion]], limit: Limit, moment: int)
     return next(placed for begins, _, placed in reversed(dated[limit.id]) if begins <= moment)
 
 
-def _check_cover(registry: LimitRegistry, document: _Document) -> None:
+def _check_cover(registry: LimitRegistry, dated: dict[str, list[_DatedVersion]], document: _Document) -> None:
     """Every endpoint has a window and a concurrency from the time the first has them: a limit that ends must not let
     everything through."""
-    complete = False
+    complete, missing = False, None
     for moment in registry.changes_ms:
         missing = next((m for e in (*ENDPOINTS, GETTOKEN) if (m := _uncovered(registry.at(moment), e))), None)
         if complete and missing:
-            raise LimitsError(f"{document.place(())}: effective_until: {missing} from {moment_text(moment)} on")
+            message = f"{missing} from {moment_text(moment)} on"
+            versions = list(itertools.chain.from_iterable(dated.values()))
+            for _, ends, placed in versions:
+                if ends == moment:
+                    placed.refuse("effective_until", message)
+            for begins, _, placed in versions:
+                if begins == moment:
+                    placed.refuse("effective_from", message)
+            raise LimitsError(f"{document.place(())}: limits: {message}")
         complete = complete or missing is None
-        last = missing
     if not complete:
-        raise LimitsError(f"{document.place(())}: limits: {last}")
+        raise LimitsError(f"{document.place(())}: limits: {missing or 'there are none'}")
 
 
 def _uncovered(in_force: LimitSet, endpoint: str) -> str | None:

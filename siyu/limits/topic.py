@@ -75,7 +75,32 @@ def publish(
     written_at_ms: int,
     topic: str = CONFIG,
 ) -> None:
-    """Puts a registry in force in every executor; returns when all in-sync replicas have it. Raises LimitsError."""
+    """Puts a registry in force in every executor; returns when all in-sync replicas have it. ``written_at_ms``: wall
+    time. Raises LimitsError."""
+    # One after the other: a newest without its history must not be, whatever ends this process in between.
+    for record in records_of(registry, author=author, reason=reason, written_at_ms=written_at_ms):
+        _append(bootstrap, topic, record)
+
+
+def remember(
+    bootstrap: str,
+    registry: LimitRegistry,
+    *,
+    author: str,
+    reason: str,
+    written_at_ms: int,
+    topic: str = CONFIG,
+) -> bool:
+    """Keeps a registry in the history without putting it in force, for a process that admits by the limits it came
+    with: after the next release nobody else would know them. False when it was there. Raises LimitsError, ScanError."""
+    if registry.revision in read_published(bootstrap, topic=topic).history:
+        return False
+    history, _ = records_of(registry, author=author, reason=reason, written_at_ms=written_at_ms)
+    _append(bootstrap, topic, history)
+    return True
+
+
+def _append(bootstrap: str, topic: str, record: ConfigRecord) -> None:
     producer = Producer(
         {
             "bootstrap.servers": bootstrap,
@@ -87,27 +112,20 @@ def publish(
             "log_level": 0,
         }
     )
-    # One after the other: a newest without its history must not be, whatever ends this process in between.
-    for record in records_of(registry, author=author, reason=reason, written_at_ms=written_at_ms):
-        failed: list[str] = []
+    failed: list[str] = []
 
-        def delivered(error: KafkaError | None, _: Message, failed: list[str] = failed) -> None:
-            if error is not None:
-                failed.append(error.name())
+    def delivered(error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            failed.append(error.name())
 
-        try:
-            producer.produce(
-                topic,
-                key=f"{record.kind}|{record.id}".encode(),
-                value=codec().encode(record),
-                on_delivery=delivered,
-            )
-            left = producer.flush(_ACK_SECONDS + 1)
-        except (KafkaException, BufferError) as error:
-            raise LimitsError(f"Kafka at {bootstrap} did not take limits|{record.id}: {error}") from None
-        if left or failed:
-            why = failed[0] if failed else "no answer"
-            raise LimitsError(f"Kafka at {bootstrap} did not take limits|{record.id}: {why}")
+    key = f"{record.kind}|{record.id}"
+    try:
+        producer.produce(topic, key=key.encode(), value=codec().encode(record), on_delivery=delivered)
+        left = producer.flush(_ACK_SECONDS + 1)
+    except (KafkaException, BufferError) as error:
+        raise LimitsError(f"Kafka at {bootstrap} did not take {key}: {error}") from None
+    if left or failed:
+        raise LimitsError(f"Kafka at {bootstrap} did not take {key}: {failed[0] if failed else 'no answer'}")
 
 
 def read_admission(

@@ -13,7 +13,7 @@ from deploy.local.kafka import LocalKafka
 from siyu.events import ConfigRecord, LedgerEntry, codec, schemas_dir
 from siyu.limits import LimitRegistry, LimitSource, load_registry
 from siyu.limits.source import NEWEST
-from siyu.limits.topic import publish, read_published
+from siyu.limits.topic import publish, read_published, remember
 from siyu.ops.scan import ScanError, Scanner
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("topics")]
@@ -99,13 +99,28 @@ def test_the_history_keeps_every_revision_and_says_which_is_newest(
     assert siyu_limits("apply", str(changed), *BY).exit_code == 0
     assert "nothing to do" in siyu_limits("apply", str(changed), *BY).stdout
     rows = json.loads(siyu_limits("history", "--json").stdout)
-    assert [(row["revision"], row["newest"]) for row in rows] == [
+    assert [(row["revision"], row["in_force"]) for row in rows] == [
         (shipped.revision, False),
         (load_registry(changed).revision, True),
     ]
     published = read_published(broker.bootstrap)
     assert published.revision(shipped.revision) == shipped
     assert published.revision("never") is None
+
+
+def test_limits_a_process_came_with_are_remembered_and_put_nothing_in_force(
+    broker: LocalKafka, siyu_limits: Siyu, edited: Callable[[str], Path], shipped: LimitRegistry
+) -> None:
+    """After the next release its decisions can still be evaluated."""
+    older = load_registry(edited(CHANGED))
+    words = {"author": "executor", "reason": "came with a release"}
+    assert remember(broker.bootstrap, older, **words, written_at_ms=1)
+    assert not remember(broker.bootstrap, older, **words, written_at_ms=2)
+    append(broker, admitted(older))
+    assert siyu_limits("explain", "a1").exit_code == 0
+    published = read_published(broker.bootstrap)
+    assert (published.newest, published.history[older.revision].written_at_ms) == (None, 1)
+    assert shipped.revision in siyu_limits("show").stdout
 
 
 def test_show_says_what_was_applied(siyu_limits: Siyu, edited: Callable[[str], Path]) -> None:

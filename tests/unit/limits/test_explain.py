@@ -3,8 +3,10 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
+from services.executor.governor import Claim, Governor
 from siyu.events import LedgerEntry, schemas_dir
 from siyu.limits import LimitRegistry, load_registry
 from siyu.limits.explain import ExplainError, explain
@@ -124,6 +126,19 @@ def test_a_level_that_counts_persons_is_of_the_same_endpoint(registry: LimitRegi
     assert ("app_api", "app_message_day") in {(x.scope, x.id) for x in found.limits}
 
 
+@pytest.mark.parametrize("endpoint", ["externalcontact/mark_tag", "message/send", "externalcontact/add_moment_task"])
+def test_what_the_governor_wrote_down_is_evaluated_to_the_same(registry: LimitRegistry, endpoint: str) -> None:
+    in_force = registry.at(ADMITTED)
+    governor = Governor(in_force, egress="out", corps=["ww1"], load=lambda _: None, allowance=lambda *_: 50)
+    path = governor.path(Claim("ww1", "1000002", endpoint, staff_id="zhang", customer_id="customer-7"))
+    assert governor.reserve(path, "bulk", ADMITTED) == 0
+    written = msgspec.structs.replace(entry(endpoint=endpoint), admission=governor.explain(path, "bulk", ADMITTED))
+    found = explain(written, in_force)
+    assert found.same
+    assert {x.id for x in found.limits} >= {x.id for x in in_force.of("ww1", endpoint) if x.scope == "corp_api"}
+    assert "zhang" not in repr(found)
+
+
 def test_nobody_is_named(registry: LimitRegistry) -> None:
     staff = level("staff_api", registry, who="zhang")
     assert "zhang" not in repr(explain(entry(level("corp_api", registry), staff), registry.at(ADMITTED)))
@@ -131,8 +146,6 @@ def test_nobody_is_named(registry: LimitRegistry) -> None:
 
 @pytest.mark.parametrize("admission", [b"", b"{}", b'{"at_ms": 1, "lane": "fast", "levels": []}'])
 def test_an_admission_that_cannot_be_read_says_so(registry: LimitRegistry, admission: bytes) -> None:
-    import msgspec
-
     with pytest.raises(ExplainError, match="action a1: its admission cannot be read"):
         explain(msgspec.structs.replace(entry(), admission=admission), registry.at(ADMITTED))
     with pytest.raises(ExplainError, match="names no limit"):

@@ -218,7 +218,11 @@ def test_a_large_call_is_cut_by_one_list_only(folder: Folder) -> None:
         ("rate_after_error: 0.5", "rate_after_error: 1", r"base\.yaml:23: rate_after_error: 1 would change nothing"),
         ("concurrent", "sliding 2 h", r"base\.yaml:1: limits: .* has no limit of calls at the same time"),
         ("amount: 100", "amount: 100\n    enforce: observe", r"base\.yaml:1: limits: .* no limit of calls in a window"),
-        ("amount: 100", "amount: 100\n    effective_until: 2026-01-01", r"effective_until: .* from 2026-01-01 on"),
+        (
+            "amount: 100",
+            "amount: 100\n    effective_until: 2026-01-01",
+            r"base\.yaml:6: effective_until: .* from 2026-01-01 on",
+        ),
         ("amount: 100", "amount: 100\n    amount: 200", r"base\.yaml:6: amount: stands twice"),
         ("amount: 100", "amount: [", r"base\.yaml:\d+: not YAML: "),
         ("limits:", "limit:", r"base\.yaml:1: limit: Object contains unknown field"),
@@ -231,6 +235,17 @@ def test_a_base_that_would_let_everything_through_is_refused(
     assert found in base_text
     with pytest.raises(LimitsError, match=message):
         load_registry(folder(base=base_text.replace(found, instead, 1)))
+
+
+def test_a_later_version_that_uncovers_an_endpoint_is_refused_at_its_date(folder: Folder) -> None:
+    uncovering = entries({"id": "minute", "window": "sliding 1 min", "but_not": ["message/send"]})
+    made = folder(uncovering)
+    with pytest.raises(LimitsError) as refused:
+        load_registry(made)
+    assert str(refused.value) == (
+        f"{made / 'more.yaml'}:{LINE['effective_from']}: effective_from: message/send has no limit of calls in a window "
+        "from 2026-01-01 on"
+    )
 
 
 def test_headroom_and_margins_are_needed(folder: Folder, base_text: str) -> None:
