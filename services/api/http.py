@@ -224,7 +224,7 @@ def _convert(parse: Callable[[], Any]) -> Any:
     except msgspec.ValidationError as error:
         text, _, place = str(error).partition(" - at `")
         field = place.rstrip("`").removeprefix("$").lstrip(".")
-        if not field and "`" in text:
+        if not field and "field `" in text:
             # "Object missing required field `reason`", "… contains unknown field `x`"
             field = text.rsplit("`", 2)[1]
         raise Invalid(field[:64], text) from None
