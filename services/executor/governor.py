@@ -335,9 +335,11 @@ class Governor:
         if self._shared is not None:
             self._shared.change(limits, now_ms)
 
-    def take_dirty(self, now_ms: int, worst_end_ms: int) -> list[DirtyLevel]:
+    def take_dirty(self, now_ms: int, worst_end_ms: int, orphans_end_ms: int | None = None) -> list[DirtyLevel]:
         """States that must be committed before what was admitted so far may start; every call that is reserved or under
-        way must be over by ``worst_end_ms``. When the commit fails, this machine has to be thrown away."""
+        way must be over by ``worst_end_ms``. Should this owner die, a call it started is over for WeCom by
+        ``orphans_end_ms`` (None: no sooner than ``worst_end_ms``): its place among calls at the same time is free then,
+        while it counts in its windows as if it had ended at the last moment. When the commit fails, this machine has to be thrown away."""
         now_ms = self._at(now_ms)
         levels = {level for path in self._reserved for level, _ in path.steps}
         self._reserved.clear()
@@ -354,7 +356,7 @@ class Governor:
                 level.key,
                 level.corp_id,
                 level.rules.endpoint,
-                level.pack(now_ms, worst_end_ms),
+                level.pack(now_ms, worst_end_ms, None, orphans_end_ms),
                 view_json(level, now_ms, self._allowance),
             )
             for level in levels
@@ -515,7 +517,7 @@ class Governor:
         """Where calls of the corp to the endpoint are counted; widest first."""
         kinds = self._kinds.get((corp_id, endpoint))
         if kinds is None:
-            found = dict.fromkeys(_kind(limit, endpoint) for limit in self._limits.of(corp_id, endpoint))
+            found = dict.fromkeys(kind_of(limit, endpoint) for limit in self._limits.of(corp_id, endpoint))
             kinds = self._kinds[corp_id, endpoint] = tuple(
                 kind for kind in found if kind[0] != "ip_api" or not self._never_binds(kind[1], kind[2])
             )
@@ -576,7 +578,7 @@ class Governor:
 _ENCODER = msgspec.json.Encoder()
 
 
-def _kind(limit: Limit, endpoint: str) -> _Kind:
+def kind_of(limit: Limit, endpoint: str) -> _Kind:
     """Where a limit is counted for calls of the endpoint: what is named together is counted together. Calls at the same
     time are calls whatever else is counted."""
     label = "+".join(sorted(limit.endpoints)) if len(limit.endpoints) > 1 else endpoint
@@ -586,7 +588,7 @@ def _kind(limit: Limit, endpoint: str) -> _Kind:
 def rules_of(limits: LimitSet, scope: Scope, corp_id: str, label: str, persons: bool) -> Rules | None:
     """The limits counted at one level; None when there are none."""
     endpoint = label.split("+", 1)[0]
-    found = [limit for limit in limits.of(corp_id, endpoint) if _kind(limit, endpoint) == (scope, label, persons)]
+    found = [limit for limit in limits.of(corp_id, endpoint) if kind_of(limit, endpoint) == (scope, label, persons)]
     return Rules(scope, label, found, limits) if found else None
 
 
@@ -615,31 +617,38 @@ def _key(scope: Scope, claim: Claim, endpoint: str, egress: str, persons: bool) 
     return f"{scope}|{owner}|{endpoint}{PERSONS if persons else ''}"
 
 
-def never_binds(limits: LimitSet, corps: Collection[str], label: str, persons: bool = False) -> bool:
-    """Whether the egress's limits of an API cannot be reached, so that nobody needs to count them.
+def most_used(limits: LimitSet, corps: Collection[str], limit: Limit, label: str, persons: bool = False) -> int | None:
+    """The most that all corps together can use of a limit of the egress, whatever happens; None: there is no bound.
 
     Proof: let a corp be allowed A calls in any window of length l. An interval of length L is covered by ceil(L / l)
     intervals of length l, so the corp has at most A x ceil(L / l) calls in it; the best of the corp's windows counts.
-    All calls of the egress are calls of its corps, so their sum bounds them. When it is at most the egress's amount,
-    admission of the corps keeps the egress's limit too. The same holds for calls at the same time. A calendar period of
-    the egress is bounded by the same period of every corp. Freezes, headroom and pacing only make the sum smaller.
+    All calls of the egress are calls of its corps, so their sum bounds them. The same holds for calls at the same time,
+    and a calendar period of the egress is bounded by the same period of every corp. Freezes, headroom and pacing only
+    make the sum smaller.
     """
     endpoint = label.split("+", 1)[0]
+    most = 0
+    for corp_id in corps:
+        bounds = [
+            own.amount * times
+            for own in limits.of(corp_id, endpoint)
+            if kind_of(own, endpoint) == ("corp_api", label, persons) and (times := _covered(limit, own))
+        ]
+        if not bounds:
+            return None
+        most += min(bounds)
+    return most
+
+
+def never_binds(limits: LimitSet, corps: Collection[str], label: str, persons: bool = False) -> bool:
+    """Whether no limit of the egress on the API can be reached, so that nobody needs to count it: whoever keeps the
+    corps' limits keeps it too."""
+    endpoint = label.split("+", 1)[0]
     for limit in limits.of("", endpoint):
-        if _kind(limit, endpoint) != ("ip_api", label, persons):
-            continue
-        most = 0
-        for corp_id in corps:
-            bounds = [
-                own.amount * times
-                for own in limits.of(corp_id, endpoint)
-                if _kind(own, endpoint) == ("corp_api", label, persons) and (times := _covered(limit, own))
-            ]
-            if not bounds:
+        if kind_of(limit, endpoint) == ("ip_api", label, persons):
+            most = most_used(limits, corps, limit, label, persons)
+            if most is None or most > limit.amount:
                 return False
-            most += min(bounds)
-        if most > limit.amount:
-            return False
     return True
 
 

@@ -235,7 +235,7 @@ def view_json(level: Level, now_ms: int, allowance: Allowance) -> bytes:
 
 
 _ENCODER = msgspec.json.Encoder()
-_STATE = struct.Struct("<2sBBHqqqIHqHq?Hq")
+_STATE = struct.Struct("<2sBBHqqqqIHqHq?Hq")
 _MAGIC = b"QS"
 _VERSION = 1
 _PERIOD = struct.Struct("<Bqq")
@@ -471,8 +471,11 @@ class Level:
             found.append(LimitUse(limit, rules.names[at], count, cap))
         return found
 
-    def pack(self, now_ms: int, worst_end_ms: int, pending: int | None = None) -> bytes:
-        """The state for the next owner: everything reserved or in flight may have ended as late as ``worst_end_ms``.
+    def pack(
+        self, now_ms: int, worst_end_ms: int, pending: int | None = None, orphans_end_ms: int | None = None
+    ) -> bytes:
+        """The state for the next owner: everything reserved or in flight may have ended as late as ``worst_end_ms``,
+        and is no longer under way at WeCom after ``orphans_end_ms`` (None: ``worst_end_ms``) when its owner is gone.
         ``pending``: so many units only, since the others are written elsewhere."""
         adaptive = self.adaptive
         periods = self.periods or {}
@@ -487,6 +490,7 @@ class Level:
                     len(ghosts),
                     now_ms,
                     worst_end_ms,
+                    worst_end_ms if orphans_end_ms is None else orphans_end_ms,
                     self.admitted - self.ended if pending is None else pending,
                     len(history),
                     adaptive.step if adaptive else 0,
@@ -518,7 +522,22 @@ class Level:
         if state[2] != _VERSION:
             raise ValueError(f"has version {state[2]}, this executor reads {_VERSION}")
         head = _STATE.unpack_from(body)
-        _, _, periods, ghosts, at_ms, worst_end_ms, pending, size, step, frozen, rate, rate_next, *rest = head
+        (
+            _,
+            _,
+            periods,
+            ghosts,
+            at_ms,
+            worst_end_ms,
+            orphans_end_ms,
+            pending,
+            size,
+            step,
+            frozen,
+            rate,
+            rate_next,
+            *rest,
+        ) = head
         adapted, slow, slow_at = rest
         ghosts_begin = _STATE.size + periods * _PERIOD.size
         begin = ghosts_begin + ghosts * _GHOST.size
@@ -549,7 +568,7 @@ class Level:
             # Sent by an owner that is gone: nobody will say when these ended.
             worst_end_ms = max(worst_end_ms, min(now_ms, worst_end_ms + _STALL_MS))
             self.count(pending, at_ms, worst_end_ms)
-            self.ghosts = [*(self.ghosts or ()), (worst_end_ms + 1, pending)]
+            self.ghosts = [*(self.ghosts or ()), (orphans_end_ms + 1, pending)]
 
     def _concurrency(self, caps: tuple[Caps, ...], now_ms: int) -> Caps:
         found = _WIDE

@@ -63,6 +63,9 @@ START_WITHIN_SECONDS = 1.0
 """A reserved call that has not started by then is given back: a successor counts on nothing starting later."""
 _COMMIT_WITHIN_SECONDS = 2.0
 """What a commit took longer starts nothing: its reservations were reckoned with no more than that."""
+_ORPHAN_SECONDS = 1.5
+"""A call whose caller died is over for WeCom within this after its start: until then a successor counts it as being
+under way. It counts in its windows for as long as its caller would have waited."""
 _GATHER_SECONDS = 0.03
 """Outcomes without anything that waits for the commit are gathered for so long."""
 _IDLE_SECONDS = 0.25
@@ -207,8 +210,7 @@ class Shard:
         self._log.info(
             "shard_opened",
             seconds=round(time.monotonic() - started, 3),
-            open_actions=len(self._open),
-            levels=len(self._levels),
+            count=len(self._open),
         )
 
     def begin(self, offsets: dict[Lane, tuple[TopicPartition, int]]) -> None:
@@ -527,7 +529,9 @@ class Shard:
         ahead_ms = (_COMMIT_WITHIN_SECONDS + START_WITHIN_SECONDS) * 1000 + longest_ms
         worst_end_ms = now_ms + int(ahead_ms * process.clock.rate())
         stamp = wall_ms()
-        for level in self.governor.take_dirty(now_ms, worst_end_ms):
+        orphans_ms = (_COMMIT_WITHIN_SECONDS + START_WITHIN_SECONDS + _ORPHAN_SECONDS) * 1000
+        orphans_end_ms = now_ms + int(orphans_ms * process.clock.rate())
+        for level in self.governor.take_dirty(now_ms, worst_end_ms, min(worst_end_ms, orphans_end_ms)):
             self._levels[level.level] = level.state
             state = QuotaState(
                 level=level.level,
@@ -670,24 +674,20 @@ class Shard:
             self._begin(action, self._origin(lane, number), (lane, number), now_ms)
 
     def _begin(self, action: Action, origin: str, source: tuple[Lane, int] | None, now_ms: int) -> None:
-        end: End | None = None
-        evidence = b""
         if 0 < action.deadline_ms < now_ms:
-            end = End("expired", "deadline_passed")
-        elif action.corp_id not in self._process.corps:
-            end = End("rejected", "corp_unknown")
-        else:
-            refused = self._gates.action_refused(action, now_ms)
-            if refused is not None:
-                end, evidence = refused
-        if end is None:
-            begun = begin(action, self._process.around, now_ms)
-            if isinstance(begun, End):
-                end = begun
-        if end is not None:
-            self._end_unbegun(action, end, origin, source, evidence)
+            self._end_unbegun(action, End("expired", "deadline_passed"), origin, source)
             return
-        assert not isinstance(begun, End)
+        if action.corp_id not in self._process.corps:
+            self._end_unbegun(action, End("rejected", "corp_unknown"), origin, source)
+            return
+        begun = begin(action, self._process.around, now_ms)
+        if isinstance(begun, End):
+            self._end_unbegun(action, begun, origin, source)
+            return
+        refused = self._gates.action_refused(action, now_ms)
+        if refused is not None:
+            self._end_unbegun(action, refused[0], origin, source, refused[1])
+            return
         self._open[action.action_id] = _Open(begun, origin, source)
         self._write_records(begun)
         self._look(action.action_id, now_ms)

@@ -21,6 +21,7 @@ FIELDS: dict[str, str] = {
     "topic": "Kafka topic",
     "partition": "Kafka partition",
     "partitions": "Kafka partitions",
+    "shard": "partition number of the executor's topics",
     "offset": "Kafka offset",
     "offsets": "Kafka offsets by topic and partition",
     "processor": "name of the processor",
