@@ -439,6 +439,9 @@ def _window(doubt: Doubt, slack_ms: int) -> dict[str, int]:
 
 # ---- asking
 
+_UNSEARCHABLE = (AttributeError, KeyError, TypeError, ValueError)
+"""Fields of a payload that have the wrong type: WeCom took it or did not, and only a person can tell."""
+
 
 class Settling:
     """Asks until it is known what became of a call, or the horizon passes."""
@@ -504,6 +507,9 @@ class Settling:
         except (msgspec.MsgspecError, NotYet):
             self._again(now_ms, jitter, whole=True)
             return None, Verdict()
+        except _UNSEARCHABLE:
+            self._restart(self.horizon_ms)
+            return None, Verdict()
         if isinstance(finding, NotMade) and self._begun_ms < self.visible_ms:
             self._restart(max(self.visible_ms, now_ms + 1))
             return None, Verdict()
@@ -522,8 +528,7 @@ class Settling:
             self._query = next(self._search)
         except NotYet:
             self._restart(self.horizon_ms)
-        except (StopIteration, AttributeError, TypeError, ValueError):
-            # A payload nobody can search for: WeCom took it or did not, and only a person can tell.
+        except (StopIteration, *_UNSEARCHABLE):
             self._restart(self.horizon_ms)
 
     def _step(self, answer: Any) -> Finding | None:
