@@ -7,16 +7,15 @@ executor could do is refused and changes nothing.
 
 from __future__ import annotations
 
+from typing import get_args
+
 import msgspec
 
-from siyu.actions.control import LANES, covers, holds
+from siyu.actions.control import LANES, TOPIC, Verdict, covers, holds, takes_back
 from siyu.events import ControlRecord, codec
 
-TOPIC = "executor.control"
-VERDICTS = ("done", "not_done")
-KEPT_MS = 31 * 86_400_000
-"""The cancel of one action, and a verdict, are forgotten after so long: ``actions.bulk`` keeps an action for 30 days,
-and the ledger remembers the end of one that was cancelled."""
+__all__ = ["TOPIC", "Changes", "ControlError", "ControlTable"]
+
 _FORGET_EVERY_MS = 60_000
 
 
@@ -42,7 +41,8 @@ class Changes:
 
 
 class ControlTable:
-    """Follows ``executor.control``. Bounded: what has expired, and old words about single actions, are forgotten."""
+    """Follows ``executor.control``. Bounded: what has expired is forgotten, and all but pauses and the cancels of
+    campaigns expires."""
 
     def __init__(self) -> None:
         self._pauses: dict[str, ControlRecord] = {}
@@ -111,16 +111,13 @@ class ControlTable:
     ) -> ControlRecord | None:
         """The word that this action must not be called; None: there is none.
 
-        ``appended_ms``: the broker's timestamp of the action. A cancel of a corp or a lane takes back what had been
-        appended when it was written; one of an action or a campaign holds for whatever comes.
+        ``appended_ms``: the broker's timestamp of the action (``siyu.actions.control.takes_back``).
         """
         alone = self._actions.get(("cancel", action_id))
         if alone is not None:
             return alone
         for cancel in self._scopes.values():
-            if covers(cancel, corp_id=corp_id, lane=lane, campaign_id=campaign_id) and (
-                cancel.campaign_id or appended_ms <= cancel.written_at_ms
-            ):
+            if takes_back(cancel, corp_id=corp_id, lane=lane, campaign_id=campaign_id, appended_ms=appended_ms):
                 return cancel
         return None
 
@@ -129,15 +126,15 @@ class ControlTable:
         return self._actions.get(("settle", action_id))
 
     def forget(self, wall_ms: int) -> int:
-        """Drops what has expired or is older than :data:`KEPT_MS`; returns how many. To be called now and then: it
-        looks at everything, once a minute."""
+        """Drops what has expired; returns how many. To be called now and then: it looks at everything, once a
+        minute."""
         if wall_ms < self._forget_due_ms:
             return 0
         self._forget_due_ms = wall_ms + _FORGET_EVERY_MS
         over = [
             record.id
             for record in (*self._pauses.values(), *self._scopes.values(), *self._actions.values())
-            if not holds(record, wall_ms) or (record.action_id and wall_ms >= record.written_at_ms + KEPT_MS)
+            if not holds(record, wall_ms)
         ]
         for record_id in over:
             self._remove(record_id)
@@ -170,5 +167,5 @@ def _check(record: ControlRecord) -> None:
     if record.kind == "settle":
         if not record.action_id:
             raise ControlError("action_id: a verdict is about one action")
-        if record.verdict not in VERDICTS:
-            raise ControlError(f"verdict is none of {', '.join(VERDICTS)}")
+        if record.verdict not in get_args(Verdict):
+            raise ControlError(f"verdict is none of {', '.join(get_args(Verdict))}")

@@ -4,8 +4,8 @@ Of all records about a person the one with the newest event time counts, and of 
 forbids. So neither the order of arrival nor a repeat changes the answer.
 
 A person takes 24 bytes: 128 bits of SHA-256 over corp and customer, and the winning record as one number. A million
-people fit in 48 MiB (a table of twice as many places). That any of a hundred million others is taken for one of them has a
-probability below 10^-24.
+people fit in 48 MiB (a table of twice as many places). That any of a hundred million others is taken for one of them
+has a probability below 10^-24.
 """
 
 from __future__ import annotations
@@ -68,33 +68,31 @@ class SuppressionTable:
     def put(self, record: Suppression) -> None:
         """Like :meth:`apply`, for a record that has been checked."""
         newest = 2 * record.event_time_ms + record.active
-        place = self._place(record.corp_id, record.customer_id)
+        high, low = _hash(record.corp_id, record.customer_id)
+        place = self._find(high, low)
         before = self._newest[place]
         if newest <= before:
             return
         self._newest[place] = newest
         self._suppressed += (newest & 1) - (before & 1 if before >= 0 else 0)
         if before < 0:
-            self._high[place], self._low[place] = _hash(record.corp_id, record.customer_id)
+            self._high[place], self._low[place] = high, low
             self._people += 1
             if self._people > _FULL * len(self._newest):
                 self._grow()
 
     def suppressed(self, corp_id: str, customer_id: str) -> bool:
         """Whether the person must not be contacted, as far as this table has read."""
-        newest = self._newest[self._place(corp_id, customer_id)]
+        newest = self._newest[self._find(*_hash(corp_id, customer_id))]
         return newest >= 0 and bool(newest & 1)
 
     def newest_ms(self, corp_id: str, customer_id: str) -> int | None:
         """Event time of the record that counts; None: nothing was ever said about this person."""
-        newest = self._newest[self._place(corp_id, customer_id)]
+        newest = self._newest[self._find(*_hash(corp_id, customer_id))]
         return newest >> 1 if newest >= 0 else None
 
-    def _place(self, corp_id: str, customer_id: str) -> int:
-        """The person's place, or the free one where it would be."""
-        return self._find(*_hash(corp_id, customer_id))
-
     def _find(self, high: int, low: int) -> int:
+        """The person's place, or the free one where it would be."""
         mask = len(self._newest) - 1
         place = low & mask
         while self._newest[place] >= 0 and not (self._low[place] == low and self._high[place] == high):
