@@ -21,6 +21,7 @@ from rich.table import Table
 
 from siyu.actions_cli import actions_app, quota
 from siyu.audit import command as audit_command
+from siyu.content_cli import app as content_app
 from siyu.events import schemas_dir
 from siyu.guard_cli import app as guard_app
 from siyu.limits_cli import app as limits_app
@@ -44,6 +45,7 @@ app.add_typer(topics_app, name="topics")
 app.add_typer(dlq_app, name="dlq")
 app.add_typer(state_app, name="state")
 app.add_typer(sim_app, name="sim")
+app.add_typer(content_app, name="content")
 app.add_typer(guard_app, name="guard")
 app.add_typer(limits_app, name="limits")
 app.add_typer(actions_app, name="actions")

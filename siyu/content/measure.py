@@ -1,7 +1,7 @@
 """How good the rules are on labelled sentences: recall and precision of every family and rule, false alarms over all.
 
-*Recall*: of the objections a reader would make (a sentence and a family), the share the linter makes. *False alarms*: of
-the sentences without objection, the share the linter objects to. *Precision*: of the linter's objections, the share a
+*Recall*: of the objections a reader would make (a sentence and a family), the share the linter makes. *False alarms*:
+of the sentences without objection, the share the linter objects to. *Precision*: of the linter's objections, the share a
 reader would make. A rule's recall is its share of its family's sentences: rules of a family divide the work, so the
 family's recall is what counts.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from siyu.content.errors import ContentError
 from siyu.content.files import read_yaml
 from siyu.content.lint import lint
 from siyu.content.rules import FAMILIES, Family, Rule, RuleSet
@@ -125,3 +126,17 @@ def measure(sentences: Sequence[Sentence], rules: RuleSet) -> Measurement:
 
 def _measured(rules: RuleSet) -> Iterable[Rule]:
     return (rule for rule in rules.rules if not rule.on_unreadable)
+
+
+def default_corpus() -> Path:
+    """The labelled sentences of this checkout."""
+    return Path(__file__).resolve().parents[2] / "tests" / "corpus" / "content"
+
+
+def measure_folder(folder: Path, rules: RuleSet) -> dict[str, Measurement]:
+    """Every ``*.yaml`` of the folder by its name, and ``all`` of them together. Raises ContentError."""
+    corpora = {path.stem: load_corpus(path) for path in sorted(folder.glob("*.yaml"))}
+    if not corpora:
+        raise ContentError(f"{folder}: no labelled sentences (*.yaml) there")
+    together = [sentence for sentences in corpora.values() for sentence in sentences]
+    return {name: measure(sentences, rules) for name, sentences in {**corpora, "all": together}.items()}

@@ -107,12 +107,12 @@ class Characters:
     def normal(self, text: str) -> Normal:
         """Never raises, for any text."""
         plain = text.translate(self._table)
-        if len(plain) == len(text):
+        if len(plain) == len(text) and _DROPPED not in plain:
             return self._dense(text, plain, None)
         where: list[int] = []
         parts: list[str] = []
         for index, character in enumerate(text):
-            form = self._table[ord(character)]
+            form = self._table[ord(character)].replace(_DROPPED, "")
             parts.append(form)
             where.extend([index] * len(form))
         return self._dense(text, "".join(parts), where)
