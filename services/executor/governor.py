@@ -339,7 +339,8 @@ class Governor:
         """States that must be committed before what was admitted so far may start; every call that is reserved or under
         way must be over by ``worst_end_ms``. Should this owner die, a call it started is over for WeCom by
         ``orphans_end_ms`` (None: no sooner than ``worst_end_ms``): its place among calls at the same time is free then,
-        while it counts in its windows as if it had ended at the last moment. When the commit fails, this machine has to be thrown away."""
+        while it counts in its windows as if it had ended at the last moment. When the commit fails, this machine has to
+        be thrown away."""
         now_ms = self._at(now_ms)
         levels = {level for path in self._reserved for level, _ in path.steps}
         self._reserved.clear()
