@@ -147,6 +147,8 @@ def parse_registry(content: bytes) -> LimitRegistry:
         data = json.loads(content)
     except ValueError as error:
         raise LimitsError(f"limits: not JSON: {error}") from None
+    except RecursionError:
+        raise LimitsError("limits: JSON that is nested too deeply") from None
     return _registry([_Document(data, _json_place)])
 
 
@@ -167,12 +169,14 @@ def _read(path: Path) -> _Document:
     lines: dict[Path_, int] = {(): 1}
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = {} if root is None else _plain(path, root, (), lines)
+        data = {} if root is None else _plain(path, root, (), lines, set())
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise LimitsError(f"{path}:{line}: not YAML: {error.problem or error.context}") from None
     except yaml.YAMLError as error:
         raise LimitsError(f"{path}:1: not YAML: {error}") from None
+    except RecursionError:
+        raise LimitsError(f"{path}:1: nested too deeply") from None
 
     def place(at: Path_) -> str:
         while at not in lines:  # a field that is missing stands where its entry begins
@@ -182,9 +186,12 @@ def _read(path: Path) -> _Document:
     return _Document(data, place)
 
 
-def _plain(path: Path, node: yaml.Node, at: Path_, lines: dict[Path_, int]) -> Any:
+def _plain(path: Path, node: yaml.Node, at: Path_, lines: dict[Path_, int], seen: set[int]) -> Any:
     """Values of a node; dates stay the text they are. Notes the line of everything below ``at``."""
-    lines[at] = node.start_mark.line + 1
+    line = lines[at] = node.start_mark.line + 1
+    if id(node) in seen:  # it may hold itself, and one line may stand for any number of entries
+        raise LimitsError(f"{path}:{line}: an alias; write it out where it is meant")
+    seen.add(id(node))
     if isinstance(node, yaml.MappingNode):
         found: dict[str, Any] = {}
         for key, value in node.value:
@@ -193,14 +200,17 @@ def _plain(path: Path, node: yaml.Node, at: Path_, lines: dict[Path_, int]) -> A
                 raise LimitsError(f"{path}:{line}: a field's name must be a word")
             if key.value in found:
                 raise LimitsError(f"{path}:{line}: {key.value}: stands twice")
-            found[key.value] = _plain(path, value, (*at, key.value), lines)
+            found[key.value] = _plain(path, value, (*at, key.value), lines, seen)
             lines[*at, key.value] = line
         return found
     if isinstance(node, yaml.SequenceNode):
-        return [_plain(path, item, (*at, i), lines) for i, item in enumerate(node.value)]
+        return [_plain(path, item, (*at, i), lines, seen) for i, item in enumerate(node.value)]
     if node.tag.endswith(":timestamp"):
         return node.value
-    return yaml.SafeLoader("").construct_object(node, deep=True)
+    try:
+        return yaml.SafeLoader("").construct_object(node, deep=True)
+    except (ValueError, OverflowError):
+        raise LimitsError(f"{path}:{line}: {at[-1] if at else 'the file'}: not a value that can be read") from None
 
 
 # -- checks -----------------------------------------------------------------------------------------------------------
@@ -380,9 +390,11 @@ def _moment(placed: _Placed, field: str) -> int:
             time = dt.datetime.combine(dt.date.fromisoformat(text), dt.time(), SHANGHAI)
         else:
             time = dt.datetime.fromisoformat(text)
-    except ValueError:
+        if time.tzinfo is not None:
+            time = time.astimezone(SHANGHAI)
+    except (ValueError, OverflowError):
         placed.refuse(field, f"{text!r} is neither a day nor a time; write 2026-01-01 or 2026-01-01T12:00:00+08:00")
-    if time.utcoffset() is None:
+    if time.tzinfo is None:
         placed.refuse(field, f"{text!r} has no zone; write 2026-01-01T12:00:00+08:00")
     moment = time - _EPOCH
     if moment < dt.timedelta(0):

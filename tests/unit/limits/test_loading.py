@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from siyu.events import schemas_dir
 from siyu.limits import LimitsError, load_registry, parse_registry
@@ -243,8 +245,8 @@ def test_a_later_version_that_uncovers_an_endpoint_is_refused_at_its_date(folder
     with pytest.raises(LimitsError) as refused:
         load_registry(made)
     assert str(refused.value) == (
-        f"{made / 'more.yaml'}:{LINE['effective_from']}: effective_from: message/send has no limit of calls in a window "
-        "from 2026-01-01 on"
+        f"{made / 'more.yaml'}:{LINE['effective_from']}: effective_from: message/send has no limit of calls in a "
+        "window from 2026-01-01 on"
     )
 
 
@@ -263,6 +265,81 @@ def test_no_folder_and_no_text_are_refused(tmp_path: Path, folder: Folder) -> No
     (folder() / "more.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(LimitsError, match=r"more\.yaml: not UTF-8"):
         load_registry(tmp_path / "limits")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("limits: &a [*a]", r"more\.yaml:1: an alias; write it out"),
+        ("limits: &a\n  - id: x\nmargins: *a", r"more\.yaml:\d: an alias; write it out"),
+        ("limits: " + "[" * 5000 + "]" * 5000, r"more\.yaml:1: "),
+        (f"limits:\n  - id: {'9' * 5000}", r"more\.yaml:2: id: not a value that can be read"),
+        ("limits: !!python/object:os.system x", r"more\.yaml:1: "),
+        ("limits: 2026-01-01", r"more\.yaml:1: limits: Expected `array`"),
+        ("- limits", r"more\.yaml:1: Expected `object`"),
+        (entries({"effective_from": "9999-12-31T23:59:59+00:00"}), r"more\.yaml:7: effective_from: .* is neither"),
+        (entries({"effective_from": "0001-01-01"}), r"more\.yaml:7: effective_from: '0001-01-01' is before 1970"),
+    ],
+    ids=["itself", "twice", "deep", "digits", "tag", "date", "list", "too late", "too early"],
+)
+def test_strange_yaml_is_refused_like_any_other(folder: Folder, text: str, message: str) -> None:
+    with pytest.raises(LimitsError, match=message):
+        load_registry(folder(text))
+
+
+SHIPPED_LINES = (schemas_dir() / "limits" / "endpoints.yaml").read_text(encoding="utf-8").splitlines()
+PIECES = [
+    "",
+    " ",
+    "- ",
+    ":",
+    "[",
+    "}",
+    "&a",
+    "*a",
+    "!!",
+    "#",
+    "%",
+    "|",
+    "0",
+    "-1",
+    "1e999",
+    "~",
+    "limits:",
+    "2026-01-01",
+    "限",
+]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, len(SHIPPED_LINES) - 1),
+            st.integers(0, 40),
+            st.integers(0, 40),
+            st.sampled_from(PIECES),
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_damaged_file_is_read_or_refused_and_nothing_else(
+    folder: Folder, damages: list[tuple[int, int, int, str]]
+) -> None:
+    lines = list(SHIPPED_LINES)
+    for line, begin, length, piece in damages:
+        lines[line] = lines[line][:begin] + piece + lines[line][begin + length :]
+    made = folder("\n".join(lines))
+    registry, refusal = None, ""
+    try:
+        registry = load_registry(made)
+    except LimitsError as error:
+        refusal = str(error)
+    if registry is None:
+        assert refusal.startswith(f"{made}/")
+    else:
+        assert parse_registry(registry.to_json()) == registry
 
 
 # -- JSON -------------------------------------------------------------------------------------------------------------
