@@ -138,9 +138,12 @@ def _write(
             )
     except NotWritten as error:
         raise _fail(str(error)) from None
-    now = "must not be contacted now" if active else "may be contacted again"
-    same = "must not anyway" if active else "might anyway"
-    console.print(f"{written:,} people {now}; {len(people) - len(changed):,} {same}")
+    rest = len(people) - len(changed)
+    console.print(
+        f"{written:,} added; {rest:,} stood there already"
+        if active
+        else f"{written:,} removed; {rest:,} did not stand there"
+    )
 
 
 def _record(
