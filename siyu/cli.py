@@ -26,6 +26,7 @@ from siyu.events import schemas_dir
 from siyu.guard_cli import app as guard_app
 from siyu.limits_cli import app as limits_app
 from siyu.sim_cli import app as sim_app
+from siyu.suppress_cli import app as suppress_app
 
 if TYPE_CHECKING:
     from siyu.ops.scan import Progress
@@ -45,6 +46,7 @@ app.add_typer(topics_app, name="topics")
 app.add_typer(dlq_app, name="dlq")
 app.add_typer(state_app, name="state")
 app.add_typer(sim_app, name="sim")
+app.add_typer(suppress_app, name="suppress")
 app.add_typer(content_app, name="content")
 app.add_typer(guard_app, name="guard")
 app.add_typer(limits_app, name="limits")
