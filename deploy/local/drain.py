@@ -26,7 +26,7 @@ FLOW: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("journey", ("contact.events", "payment.events")),
     ("performance", ("staff.deltas",)),
     ("guard", ("staff.deltas", "guard.signals")),
-    ("executor.welcome", ("actions.welcome",)),
+    ("executor", ("actions.welcome", "actions.urgent", "actions.bulk")),
     ("sink", ("relationship.facts", "order.facts", "performance.snapshots", "action.outcomes", "action.ledger")),
 )
 """Consumer groups and what they read, each after the ones whose output it reads."""

@@ -1,19 +1,17 @@
 """What becomes of an action: decided here alone, from the action, what happened to it so far, and the error table.
 
 Whatever happens, an action ends in exactly one of the closed set of ends, and nothing that may have been carried out is
-repeated unless a repeat is harmless: every endpoint that gets past :func:`refusal` is repeat-safe.
+repeated unless a repeat is harmless. What makes something new is followed by ``settle`` when its answer is missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
 
 from siyu.events import Action, ActionStatus
-from siyu.wecom.endpoints import Endpoint
 from siyu.wecom.errors import ErrorTable
 
 _TRANSPORT_DELAY_MS = 250
@@ -26,9 +24,14 @@ DETAILS: dict[str, str] = {
     "code_expired": "41050: the welcome code was no longer valid",
     "deadline_passed": "the deadline passed before a call succeeded",
     "held_too_long": "no deadline, and it could not be called within the lane's longest hold",
-    "not_before_too_far": "not_before lies further ahead than this lane holds actions",
     "endpoint_not_allowed": "not a documented endpoint",
-    "needs_ledger": "every call makes something new, so it must not run before calls are recorded ahead of time",
+    "malformed": "the record is no action; it lies in dlq.executor",
+    "duplicate": "the record brought an action that is known; the action's own outcome is under its own id",
+    "staff_cooling": "the ban guard lets the staff member rest",
+    "staff_stopped": "the ban guard stopped the staff member until a person lifts it",
+    "campaign_stopped": "the ban guard stopped the campaign",
+    "corp_cooling": "the ban guard lets the corp rest",
+    "corp_stopped": "the ban guard stopped the corp until a person lifts it",
     "corp_unknown": "the corps file does not name the corp",
     "payload_malformed": "the payload is not a JSON object",
     "refused": "WeCom refused this item for good",
@@ -120,26 +123,6 @@ class SlowDown:
 
 
 Decision = End | Again | RenewToken | Freeze | SlowDown
-
-
-def refusal(
-    action: Action, endpoints: Mapping[str, Endpoint], corps: Collection[str], hold_ms: int, now_ms: int
-) -> End | None:
-    """Why an action can never be called, or None."""
-    endpoint = endpoints.get(action.endpoint)
-    if endpoint is None:
-        return End("rejected", "endpoint_not_allowed")
-    if not endpoint.repeat_safe:
-        return End("failed", "needs_ledger")
-    if action.corp_id not in corps:
-        return End("rejected", "corp_unknown")
-    try:
-        msgspec.json.decode(action.payload, type=dict[str, object])
-    except msgspec.MsgspecError:
-        return End("rejected", "payload_malformed")
-    if action.not_before_ms - now_ms > hold_ms and not is_late(action, now_ms):
-        return End("failed", "not_before_too_far")
-    return None
 
 
 def is_late(action: Action, now_ms: int) -> bool:

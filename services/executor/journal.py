@@ -91,6 +91,8 @@ class Journal:
             isolation_level="read_committed",
             enable_auto_commit=False,
             max_partition_fetch_bytes=_MAX_RECORD_BYTES,
+            # The end is often a transaction marker, which a fetch does not hand out: asked again at once.
+            fetch_max_wait_ms=10,
         )
         await consumer.start()
         try:

@@ -254,7 +254,7 @@ def _to_go(scanner: Scanner, records: Sequence[Found]) -> dict[str, int]:
         if first.topic == CONTACTS:
             readers.append(("planner", "planner", first))
     readers += [("performance", "performance", found) for found in records if found.topic == DELTAS]
-    readers += [("executor", f"executor.{a.topic.rpartition('.')[2]}", a) for a in records if a.topic in ACTIONS]
+    readers += [("executor", "executor", a) for a in records if a.topic in ACTIONS]
     to_go: dict[str, int] = {}
     for service, group, found in readers:
         left = found.offset + 1 - scanner.committed(group, (found.topic, found.partition))

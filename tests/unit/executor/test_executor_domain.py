@@ -16,35 +16,13 @@ from services.executor.domain import (
     answered,
     gave_up,
     is_late,
-    refusal,
     unanswered,
 )
 from siyu.events import Action
-from siyu.wecom.endpoints import ENDPOINTS
 from siyu.wecom.errors import ErrorTable
 
 MakeAction = Callable[..., Action]
 NOW = 1_001_000
-
-
-@pytest.mark.parametrize(
-    ("changes", "end"),
-    [
-        ({}, None),
-        ({"endpoint": "externalcontact/delete_friend"}, End("rejected", "endpoint_not_allowed")),
-        ({"endpoint": "gettoken"}, End("rejected", "endpoint_not_allowed")),
-        ({"endpoint": "externalcontact/add_msg_template"}, End("failed", "needs_ledger")),
-        ({"endpoint": "message/send"}, End("failed", "needs_ledger")),
-        ({"corp_id": "ww9"}, End("rejected", "corp_unknown")),
-        ({"payload": b"[1]"}, End("rejected", "payload_malformed")),
-        ({"payload": b"{"}, End("rejected", "payload_malformed")),
-        ({"payload": b"\xff"}, End("rejected", "payload_malformed")),
-        ({"not_before_ms": NOW + 60_001, "deadline_ms": 0}, End("failed", "not_before_too_far")),
-        ({"not_before_ms": NOW + 60_000, "deadline_ms": 0}, None),
-    ],
-)
-def test_what_can_never_be_called(action: MakeAction, changes: dict[str, object], end: End | None) -> None:
-    assert refusal(action(**changes), ENDPOINTS, {"ww1"}, 60_000, NOW) == end
 
 
 def test_an_action_may_start_at_its_deadline_and_not_after(action: MakeAction) -> None:
