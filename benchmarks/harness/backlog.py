@@ -61,6 +61,7 @@ def scenario(*, staff: int, customers: int, adds_per_second: float = 0.0, **plat
         },
         "channels": [{"kind": "live_code", "share": 1.0, "state": "store-{store:05d}", "welcome": 1.0}],
         "tags": {"level": ["plain", "silver", "gold", "black"], "liking": ["tea", "milk", "rice", "oil"]},
+        "shopping": {"buyers_share": 0.0, "stranger_share": 0.0},
         "story": {**quiet, "duration_s": 0, "pace": pace, "adds_per_staff": 1.0 if adds_per_second else 0.0},
     }
     if platform:

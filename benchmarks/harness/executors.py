@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any, Literal, Self
 from urllib.parse import urlencode
 
@@ -176,8 +176,8 @@ def deeds(seed: int, executors: int, seconds: float, every_s: float) -> list[Dee
         if at > seconds - 30:
             return found
         free = [index for index, until_s in enumerate(busy) if until_s < at]
-        # Never all of them: a fleet of none proves nothing.
-        if len(free) <= executors // 2:
+        # Never more than half of them, unless there is but one: a fleet of none proves nothing.
+        if executors - len(free) >= max(1, executors // 2):
             continue
         index = chance.choice(free)
         kind: Literal["kill", "freeze", "stop"] = chance.choice(["kill", "kill", "freeze", "stop"])
@@ -415,8 +415,11 @@ def site(
     ``rate``: business seconds a second of wall time; ``keep``: a folder that stays, for looking at logs."""
     with TemporaryDirectory(prefix="siyu-executor-") as temporary, broker() as kafka:
         assert kafka.pid is not None
-        folder = keep or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = Path(temporary)
+        if keep is not None:
+            # A folder of its own for each site: a record of calls is only ever appended to.
+            keep.mkdir(parents=True, exist_ok=True)
+            folder = Path(mkdtemp(prefix="site-", dir=keep))
         names = tuple(f"wwbenchmark{number:06d}" for number in range(corps))
         write_corps(folder / "corps.yaml", names)
         create_topics(kafka.bootstrap, shards)
