@@ -98,7 +98,6 @@ class ChunkMemory(Memory, frozen=True, tag="chunk"):
     horizon_ms: int
     round: int
     next_round_ms: int
-    readings: dict[str, int]
     reminders: list[int]
     reminded: list[int]
     cancelling: bool
@@ -169,6 +168,8 @@ class Chunk:
         self._left_over = False
         self._failures = 0
         self._readings: dict[str, int] = {}
+        # How often whose results were read: not kept, for thousands of members would make every record large, and who
+        # is read once more after a takeover costs a query.
         self._positions: dict[str, int] | None = None
         self._reminders: list[int] = []
         self._reminded: list[int] = []
@@ -625,7 +626,6 @@ class Chunk:
                 self._left_over = True  # their rows lag, or are missing: all of the chunk's people are this member's
             most = self.plan.around.rules().harvest.reads_of_a_staff_member
             self._readings[staff_id] = self._readings.get(staff_id, 0) + 1 if self._left_over else most
-            self.changed = True
         self._left_over, self._cursor = False, ""
         if self._maybe_over() or self._queue:
             return ()
@@ -771,7 +771,6 @@ class Chunk:
             horizon_ms=self._horizon_ms,
             round=self._round,
             next_round_ms=self._next_round_ms,
-            readings=self._readings,
             reminders=self._reminders,
             reminded=self._reminded,
             cancelling=self._cancelling,
@@ -803,7 +802,6 @@ def restored(plan: Plan, entry: LedgerEntry, memory: ChunkMemory, people: list[s
     chunk._revision = entry.limits_revision
     chunk._accepted_ms, chunk._horizon_ms = memory.accepted_ms, memory.horizon_ms
     chunk._round, chunk._next_round_ms = memory.round, memory.next_round_ms
-    chunk._readings = dict(memory.readings)
     chunk._reminders, chunk._reminded = list(memory.reminders), list(memory.reminded)
     chunk._cancelling, chunk._final = memory.cancelling, memory.final
     if memory.out == "call":

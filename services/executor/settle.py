@@ -11,6 +11,7 @@ anew, for it only reads.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -264,23 +265,35 @@ def _recipients(
 
 
 def _same_content(wanted: Mapping[str, Any], message: _Message) -> bool:
+    ours, theirs = list(wanted.get("attachments") or ()), message.attachments
+    return (
+        _same_text(wanted, message.text)
+        and len(ours) == len(theirs)
+        and all(_same_attachment(one, other) for one, other in zip(ours, theirs, strict=True))
+    )
+
+
+def _same_text(wanted: Mapping[str, Any], listed: _Text | None) -> bool:
+    """Equal but for what a platform may tidy up: a message that is not recognised would be sent again."""
     text = wanted.get("text")
     content = text.get("content") or "" if isinstance(text, dict) else ""
-    listed = message.text.content if message.text else ""
-    if listed.strip() != content.strip():
+    return _tidy(content) == _tidy(listed.content if listed else "")
+
+
+def _tidy(text: str) -> str:
+    return "".join(unicodedata.normalize("NFKC", text).split())
+
+
+def _same_attachment(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+    """The same kind, and nothing that both name differs. Media ids and picture addresses come back as others."""
+    kind = ours.get("msgtype")
+    if kind != theirs.get("msgtype"):
         return False
-    ours = [_essence(attachment) for attachment in wanted.get("attachments") or ()]
-    return ours == [_essence(attachment) for attachment in message.attachments]
-
-
-def _essence(attachment: object) -> tuple[str, ...]:
-    """What of an attachment comes back as it was given; media ids and picture addresses may not."""
-    if not isinstance(attachment, dict):
-        return ()
-    kind = str(attachment.get("msgtype") or "")
-    content = attachment.get(kind)
-    names = ("title", "url", "desc", "appid", "page") if isinstance(content, dict) else ()
-    return (kind, *(str(content.get(name) or "") for name in names)) if isinstance(content, dict) else (kind,)
+    one, other = ours.get(str(kind)), theirs.get(str(kind))
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return True
+    pairs = [(one.get(name), other.get(name)) for name in ("title", "url", "appid", "page")]
+    return all(_tidy(str(mine)) == _tidy(str(its)) for mine, its in pairs if mine and its)
 
 
 def _moment(doubt: Doubt, slack_ms: int, known: Known) -> Search:
@@ -321,9 +334,7 @@ def _moment(doubt: Doubt, slack_ms: int, known: Known) -> Search:
 
 
 def _same_moment(wanted: Mapping[str, Any], moment: _Moment) -> bool:
-    text = wanted.get("text")
-    content = text.get("content") or "" if isinstance(text, dict) else ""
-    if (moment.text.content if moment.text else "").strip() != content.strip():
+    if not _same_text(wanted, moment.text):
         return False
     kinds = [str(a.get("msgtype")) for a in wanted.get("attachments") or () if isinstance(a, dict)]
     listed = ["image"] * len(moment.image) + ["video"] * bool(moment.video) + ["link"] * bool(moment.link)

@@ -1,3 +1,4 @@
+# ruff: noqa: F811 (fixtures of the simulator's own tests)
 """Actions under way against the simulator over HTTP: sends harvested to the truth of its world, calls in doubt settled
 by its own lists, and no death that makes anything twice."""
 
@@ -70,7 +71,7 @@ class Simulated:
 
 
 def shard_for(
-    shop: Shop,  # noqa: F811
+    shop: Shop,
     action: Action,
     *,
     fate: Callable[[Ask], str | int] = lambda ask: FINE,
@@ -94,7 +95,7 @@ def first_call(fate: str) -> Callable[[Ask], str | int]:
     return lambda ask: left.pop() if ask.key.endswith("#call") and left else FINE
 
 
-def truth(shop: Shop) -> dict[str, int]:  # noqa: F811
+def truth(shop: Shop) -> dict[str, int]:
     """Status of everybody in any message of the corp; nobody is in two."""
     found: Counter[str] = Counter()
     statuses: dict[str, int] = {}
@@ -111,7 +112,7 @@ DETAIL = {0: "unconfirmed", 1: "delivered", 2: "not_a_friend", 3: "cap_reached"}
 
 
 @prompt
-async def test_everybody_ends_as_the_world_says(shop: Shop) -> None:  # noqa: F811
+async def test_everybody_ends_as_the_world_says(shop: Shop) -> None:
     people = [*BOTH, "wmC11", "wmNobody"]
     shard = shard_for(shop, a_send(people))
     shard.suppressed = {"wmC22"}
@@ -131,7 +132,7 @@ async def test_everybody_ends_as_the_world_says(shop: Shop) -> None:  # noqa: F8
 
 
 @prompt
-async def test_without_a_sender_each_result_names_who_sent_it(shop: Shop) -> None:  # noqa: F811
+async def test_without_a_sender_each_result_names_who_sent_it(shop: Shop) -> None:
     outcomes = await run(shard_for(shop, a_send(["wmC1", "wmC2", "wmC11", "wmC12"], sender="")))
     assert {person: outcome.staff_id for person, outcome in of_people(outcomes).items()} == {
         "wmC1": "s1",
@@ -143,7 +144,7 @@ async def test_without_a_sender_each_result_names_who_sent_it(shop: Shop) -> Non
 
 @prompt
 @pytest.mark.parametrize("fate", [LOST, CARRIED_OUT])
-async def test_a_chunk_in_doubt_is_settled_by_the_simulators_list(shop: Shop, fate: str) -> None:  # noqa: F811
+async def test_a_chunk_in_doubt_is_settled_by_the_simulators_list(shop: Shop, fate: str) -> None:
     await shop.call("add_msg_template", sender="s1", external_userid=["wmC1"], text={"content": "hello"})
     outcomes = await run(shard_for(shop, a_send(BOTH), fate=first_call(fate)))
     assert set(truth(shop)) == {*BOTH, "wmC1"}
@@ -154,7 +155,7 @@ async def test_a_chunk_in_doubt_is_settled_by_the_simulators_list(shop: Shop, fa
 @prompt
 @pytest.mark.parametrize("fate", [FINE, LOST, CARRIED_OUT])
 @pytest.mark.parametrize("point", range(1, 73, 6))
-async def test_killed_anywhere_nobody_is_in_two_messages(shop: Shop, fate: str, point: int) -> None:  # noqa: F811
+async def test_killed_anywhere_nobody_is_in_two_messages(shop: Shop, fate: str, point: int) -> None:
     shard = shard_for(shop, a_send(BOTH), fate=first_call(fate), dies_at=(point, point + 20))
     outcomes = await run(shard)
     assert shard.deaths >= 1
@@ -165,7 +166,7 @@ async def test_killed_anywhere_nobody_is_in_two_messages(shop: Shop, fate: str, 
 
 
 @idle
-async def test_a_reminder_moves_staff_who_had_not_sent_it(shop: Shop) -> None:  # noqa: F811
+async def test_a_reminder_moves_staff_who_had_not_sent_it(shop: Shop) -> None:
     shard = shard_for(shop, a_send(BOTH[:3], siyu={"remind_after_ms": [HOUR]}))
     outcomes = await run(shard)
     assert {outcome.detail for outcome in of_people(outcomes).values()} == {"delivered"}
@@ -173,7 +174,7 @@ async def test_a_reminder_moves_staff_who_had_not_sent_it(shop: Shop) -> None:  
 
 
 @idle
-async def test_what_nobody_sends_is_unconfirmed_in_the_end(shop: Shop) -> None:  # noqa: F811
+async def test_what_nobody_sends_is_unconfirmed_in_the_end(shop: Shop) -> None:
     until_ms = shop.wecom.clock.ms + 2 * DAY
     outcomes = await run(shard_for(shop, a_send(BOTH[:3], siyu={"harvest_until_ms": until_ms})))
     assert {outcome.detail for outcome in of_people(outcomes).values()} == {"unconfirmed"}
@@ -181,7 +182,7 @@ async def test_what_nobody_sends_is_unconfirmed_in_the_end(shop: Shop) -> None: 
 
 
 @idle
-async def test_cancelled_is_cancelled_at_the_platform_too(shop: Shop) -> None:  # noqa: F811
+async def test_cancelled_is_cancelled_at_the_platform_too(shop: Shop) -> None:
     shard = shard_for(shop, a_send(BOTH[:3]))
     await run(shard, days=0.05)
     assert shard.work is not None
@@ -193,7 +194,7 @@ async def test_cancelled_is_cancelled_at_the_platform_too(shop: Shop) -> None:  
 
 @prompt
 @pytest.mark.parametrize("fate", [FINE, LOST, CARRIED_OUT])
-async def test_groups_too(shop: Shop, fate: str) -> None:  # noqa: F811
+async def test_groups_too(shop: Shop, fate: str) -> None:
     groups = [shop.group(), shop.group(), shop.group(owner="s2")]
     action = a_send([], chat_type="group", external_userid=[], chat_id_list=groups)
     outcomes = await run(shard_for(shop, action, fate=first_call(fate)))
@@ -209,7 +210,7 @@ def single(name: str, **payload: Any) -> Action:
 
 @pytest.mark.parametrize("fate", [FINE, LOST, CARRIED_OUT])
 class TestWhatIsMadeOnce:
-    async def test_a_contact_way(self, shop: Shop, fate: str) -> None:  # noqa: F811
+    async def test_a_contact_way(self, shop: Shop, fate: str) -> None:
         before = len(await ways(shop))
         action = single("add_contact_way", type=2, scene=2, state="qr-9", remark="door", user=["s1", "s2"])
         (outcome,) = await run(shard_for(shop, action, fate=first_call(fate)))
@@ -218,7 +219,7 @@ class TestWhatIsMadeOnce:
         assert len(made) == before + 1
         assert outcome.message_id in made
 
-    async def test_tags(self, shop: Shop, fate: str) -> None:  # noqa: F811
+    async def test_tags(self, shop: Shop, fate: str) -> None:
         action = single("add_corp_tag", group_name="level", tag=[{"name": "gold"}, {"name": "silver"}])
         (outcome,) = await run(shard_for(shop, action, fate=first_call(fate)))
         groups = (await shop.call("get_corp_tag_list"))["tag_group"]
@@ -226,7 +227,7 @@ class TestWhatIsMadeOnce:
             (outcome.message_id, ["gold", "silver"])
         ]
 
-    async def test_a_moment(self, shop: Shop, fate: str) -> None:  # noqa: F811
+    async def test_a_moment(self, shop: Shop, fate: str) -> None:
         senders = {"sender_list": {"user_list": ["s1", "s2"]}}
         action = single("add_moment_task", text={"content": "new"}, visible_range=senders)
         (outcome,) = await run(shard_for(shop, action, fate=first_call(fate)))
@@ -234,7 +235,7 @@ class TestWhatIsMadeOnce:
         shop.advance(600)
         assert len(shop.world.of(MomentBook).moments) == 1
 
-    async def test_a_transfer(self, shop: Shop, fate: str) -> None:  # noqa: F811
+    async def test_a_transfer(self, shop: Shop, fate: str) -> None:
         action = single(
             "transfer_customer", handover_userid="s1", takeover_userid="s3", external_userid=["wmC1", "wmC2", "wmC11"]
         )
@@ -243,7 +244,7 @@ class TestWhatIsMadeOnce:
         assert parts == {"wmC1": "done", "wmC2": "done", "wmC11": "rejected"}
         assert len(shop.world.of(Transfers).results("on_job", "s1", "s3")) == 2
 
-    async def test_a_group_of_somebody_at_work(self, shop: Shop, fate: str) -> None:  # noqa: F811
+    async def test_a_group_of_somebody_at_work(self, shop: Shop, fate: str) -> None:
         chat_id = shop.group()
         action = single("groupchat/onjob_transfer", chat_id_list=[chat_id], new_owner="s2")
         outcomes = await run(shard_for(shop, action, fate=first_call(fate)))
@@ -253,6 +254,6 @@ class TestWhatIsMadeOnce:
         assert group.now.owner == "s2"
 
 
-async def ways(shop: Shop) -> list[str]:  # noqa: F811
+async def ways(shop: Shop) -> list[str]:
     listed = await shop.call("list_contact_way", limit=1_000)
     return [way["config_id"] for way in listed["contact_way"]]

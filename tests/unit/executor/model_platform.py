@@ -69,6 +69,7 @@ class Message:
     chat_type: str
     text: str
     rows: dict[str, dict[str, int]]
+    attachments: list[dict[str, Any]] = field(default_factory=list)
     sent: set[str] = field(default_factory=set)
     cancelled: bool = False
     reminded: int = 0
@@ -133,12 +134,14 @@ class Platform:
         msgid = f"msg{len(self.messages)}"
         shown_ms = self.now_ms + self.shown_after_ms
         made = Message(msgid, self.now_ms, shown_ms, body.get("chat_type", "single"), body["text"]["content"], rows)
+        made.attachments = body.get("attachments", [])
         self.messages.append(made)
         return {"msgid": msgid, "fail_list": failed}
 
     def _get_groupmsg_list_v2(self, body: dict[str, Any]) -> dict[str, Any]:
         found = [
-            {"msgid": m.msgid, "create_time": m.made_ms // 1000, "text": {"content": m.text}, "attachments": []}
+            {"msgid": m.msgid, "create_time": m.made_ms // 1000, "text": {"content": m.text}}
+            | {"attachments": m.attachments}
             | ({"creator": m.creator} if m.creator else {})
             for m in self.messages
             if body["start_time"] <= m.made_ms // 1000 <= body["end_time"]

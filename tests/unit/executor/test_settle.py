@@ -125,6 +125,7 @@ def test_a_listing_is_followed_to_its_end() -> None:
     ("other", "why"),
     [
         (a_message("c1", text={"content": "hello!"}), "another text"),
+        (a_message("c1", attachments=[{"msgtype": "image"}]), "with a picture"),
         (a_message("c1", "d1"), "for somebody who is none of ours"),
         (a_message("c1", sender="s2"), "of another member"),
     ],
@@ -178,6 +179,13 @@ def test_attachments_are_compared_by_what_comes_back_unchanged() -> None:
     assert isinstance(ask(settling(a_message("c1", attachments=[link])), platform), Made)
     link["link"]["url"] = "https://v"  # type: ignore[index]
     assert isinstance(ask(settling(a_message("c1", attachments=[link])), platform), NotMade)
+
+
+def test_a_text_that_the_platform_tidied_up_is_still_ours() -> None:
+    platform = Platform()
+    platform.carry_out(SEND, json.dumps(a_message("c1", text={"content": "新品到店!\n满100减20"})).encode())
+    wanted = a_message("c1", text={"content": " 新品到店！\r\n满100减20 "})
+    assert isinstance(ask(settling(wanted), platform), Made)
 
 
 def first(machine: Settling) -> Query:
