@@ -6,7 +6,7 @@ Two objects, both pure: time comes in as business time, epoch ms.
   gate asks it before a call starts (``blocks``), the governor before it admits (``allowance``).
 * :class:`Breaker`, one a shard: sees every answer. It rests an API of a corp, or a staff member, as soon as calls
   fail, holds an account at once when an answer says that it is banned, and makes the signals the guard decides by. The
-  guard's word takes a moment; until it is there, what this process knows holds for ``breaker.hold_ms``.
+  guard's word takes a moment; until it is there, what this process knows holds, ``breaker.hold_ms`` at most.
 
 Whoever is not known is trusted: no record means no sign of risk was ever seen. A record that cannot be read changes
 nothing, so the last good one stays in force.
@@ -38,6 +38,7 @@ class _Hold:
     """What this process has seen and the guard may not have said yet."""
 
     standing: Literal["cooling", "stopped"]
+    since_ms: int
     until_ms: int
 
 
@@ -71,6 +72,9 @@ class GuardTable:
         # Reading the topic again from its beginning must not set anybody free for a moment.
         if known is None or state.revision >= known.revision or state.updated_ms > known.updated_ms:
             self._states[corp_id, member] = state
+            hold = self._holds.get((corp_id, member))
+            if hold is not None and state.updated_ms >= hold.since_ms:
+                del self._holds[corp_id, member]
         return True
 
     def allowance(self, corp_id: str, staff_id: str, now_ms: int) -> int:
@@ -108,12 +112,13 @@ class GuardTable:
             return "staff_stopped"
         return "staff_cooling" if staff == "cooling" else None
 
-    def hold(self, corp_id: str, member: str, standing: Literal["cooling", "stopped"], until_ms: int) -> None:
-        """Blocks an account in this process until then, whatever its record says: the record may be on its way."""
+    def hold(
+        self, corp_id: str, member: str, standing: Literal["cooling", "stopped"], now_ms: int, until_ms: int
+    ) -> None:
+        """Blocks an account in this process until a record newer than ``now_ms`` says how it stands, or ``until_ms``."""
         known = self._holds.get((corp_id, member))
-        if known is None or known.until_ms <= until_ms:
-            stopped = standing == "stopped" or (known is not None and known.standing == "stopped")
-            self._holds[corp_id, member] = _Hold("stopped" if stopped else "cooling", until_ms)
+        stopped = standing == "stopped" or (known is not None and known.standing == "stopped")
+        self._holds[corp_id, member] = _Hold("stopped" if stopped else "cooling", now_ms, until_ms)
 
     def forget_holds(self, now_ms: int) -> None:
         """Drops holds that are over."""
@@ -262,11 +267,12 @@ class Breaker:
         effect = rules.signals[sign.kind, level]
         until_ms = now_ms + rules.rules.breaker.hold_ms
         if effect.effect in ("ladder", "pause", "stop"):
-            self._table.hold(corp_id, member, "stopped" if effect.effect == "stop" else "cooling", until_ms)
+            standing: Literal["cooling", "stopped"] = "stopped" if effect.effect == "stop" else "cooling"
+            self._table.hold(corp_id, member, standing, now_ms, until_ms)
         if campaign_id and effect.tells_campaign:
             told = rules.signals[effect.tells_campaign, "campaign"]
             if told.effect != "points":
-                self._table.hold(corp_id, campaign_member(campaign_id), "stopped", until_ms)
+                self._table.hold(corp_id, campaign_member(campaign_id), "stopped", now_ms, until_ms)
 
     @staticmethod
     def _count(

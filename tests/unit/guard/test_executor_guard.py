@@ -127,6 +127,15 @@ def test_an_answer_that_names_a_ban_stops_the_staff_member_at_once_and_is_told_o
     assert blocks(table, now=NOW + hold + 1) is None
 
 
+def test_a_hold_ends_with_the_guards_word_and_not_with_an_older_one(breaker: Breaker, table: GuardTable) -> None:
+    answer(breaker, 40143, NOW + 1)
+    tell(table, "clear", percent=100, revision=1)
+    assert blocks(table, now=NOW + 2) == "staff_cooling"
+    answered = GuardState(CORP, STAFF, "clear", 1, 0, 100, 0, "", "", 2, NOW + 1)
+    assert table.apply(b"ww1|mei", codec().encode(answered))
+    assert blocks(table, now=NOW + 2) is None
+
+
 def test_two_shards_that_see_the_same_ban_say_the_same_thing(rules: RuleBook, table: GuardTable) -> None:
     one = Breaker(rules, table, shard=1, incarnation="1")
     two = Breaker(rules, table, shard=2, incarnation="9")
