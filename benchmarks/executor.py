@@ -422,9 +422,7 @@ def tell_ban(s: Site, corp_id: str, staff_id: str) -> int:
 def invented(corps: Sequence[str], staff: int, customers: int) -> work.People:
     """People of no world: the stub knows nobody."""
     names = [(f"staff{n % staff:05d}", f"wmAJ2GCAAAXtWyujaWJH{n:012d}") for n in range(customers)]
-    return work.People(
-        dict.fromkeys(corps, names), {corp: [f"etAJ2GCAAA{n:022d}" for n in range(8)] for corp in corps}
-    )
+    return work.People(dict.fromkeys(corps, names), {corp: [f"etAJ2GCAAA{n:022d}" for n in range(8)] for corp in corps})
 
 
 def overhead(o: argparse.Namespace) -> Figures:

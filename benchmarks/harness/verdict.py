@@ -383,7 +383,9 @@ def _used(limit: Limit, at: Int64s, answered: Int64s, units: Int64s) -> Int64s:
 def _use(
     length_ms: int, at: Int64s, units: Int64s, versions: Sequence[_Held], begin_ms: int, end_ms: int
 ) -> tuple[float | None, list[float]]:
-    """Share of the admissible between begin and end, and in each window of it, the last one perhaps cut short."""
+    """Share of the admissible between begin and end, and in each window of it, the last one perhaps cut short. Of a
+    window longer than that, all of it would have been admissible."""
+    length_ms = min(length_ms, end_ms - begin_ms)
     edges = np.append(np.arange(begin_ms, end_ms, length_ms, dtype=np.int64), end_ms)
     inside = (at >= begin_ms) & (at < end_ms)
     made, _ = np.histogram(at[inside], edges, weights=units[inside])

@@ -234,6 +234,12 @@ def test_the_use_of_a_limit_is_a_share_of_what_it_would_have_admitted(limits: Li
     assert (half["used"], half["used_by_window"]) == (0.4, [0.8, 0.8, 0.0, 0.0])
 
 
+def test_a_window_longer_than_the_run_could_have_been_filled_in_it(limits: LimitRegistry) -> None:
+    calls = [call(minute * MINUTE + n) for minute in range(3) for n in range(8)]
+    found = judged(limits, calls, begin_ms=NOON, end_ms=NOON + 3 * MINUTE)
+    assert row(found, "corp_hour")["used"] == 0.8
+
+
 def mass(*people: str, **fields: Any) -> Call:
     return call(0, MASS_MESSAGE, persons=people, digest=fields.pop("digest", "|".join(people)), **fields)
 
