@@ -115,7 +115,7 @@ class GuardTable:
     def hold(
         self, corp_id: str, member: str, standing: Literal["cooling", "stopped"], now_ms: int, until_ms: int
     ) -> None:
-        """Blocks an account in this process until a record newer than ``now_ms`` says how it stands, or ``until_ms``."""
+        """Blocks an account in this process until a record of ``now_ms`` or later is applied, or ``until_ms``."""
         known = self._holds.get((corp_id, member))
         stopped = standing == "stopped" or (known is not None and known.standing == "stopped")
         self._holds[corp_id, member] = _Hold("stopped" if stopped else "cooling", now_ms, until_ms)
