@@ -502,7 +502,7 @@ def _print_detail(detail: ActionDetail) -> None:
     if detail.parts.people:
         people = _table("人数 People", "状态 state", "原因 detail", "人数 count", right=frozenset({"人数 count"}))
         for count in detail.parts.people:
-            people.add_row(count.status or count.state, escape(count.detail), f"{count.count:,}")
+            people.add_row(count.status, escape(count.detail), f"{count.count:,}")
         console.print(people)
     if detail.parts.chunks:
         console.print(f"分段 chunks: {detail.parts.chunk_count:,}")

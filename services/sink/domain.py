@@ -237,8 +237,8 @@ ACTION = Table(
     key=attrgetter("corp_id", "action_id"),
     version=ledger_revision,
     arrived_ms=attrgetter("updated_at_ms"),
-    # The unchanging part of a large action, kept beside it.
-    is_row=lambda fact: fact.state != "body",
+    # The unchanging part of a large action, kept beside it, is none; nor is its end, which alone has no status.
+    is_row=lambda fact: fact.state != "body" and (fact.state != "ended" or bool(fact.status)),
 )
 
 # Without the state, which only the next owner can read.

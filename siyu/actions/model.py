@@ -93,10 +93,9 @@ class Admission(Shown, frozen=True, kw_only=True):
 
 
 class Count(Shown, frozen=True, kw_only=True):
-    """So many parts stand like this."""
+    """For so many it ended like this."""
 
-    state: State
-    status: ActionStatus | None
+    status: ActionStatus
     detail: str
     count: int
 
@@ -108,7 +107,7 @@ class Parts(Shown, frozen=True, kw_only=True):
     """At most :data:`CHUNKS_SHOWN`, newest first."""
     chunk_count: int
     people: list[Count]
-    """Persons by how it ended for them."""
+    """Persons (or group chats) by how it ended for them; those it has not ended for are not counted yet."""
 
 
 CHUNKS_SHOWN = 200

@@ -8,7 +8,7 @@ word: a cancel that comes too late cancels nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from siyu.actions import control, quota, retry
@@ -22,7 +22,6 @@ from siyu.actions.model import (
     Parts,
     Pauses,
     QuotaList,
-    State,
     hashed,
 )
 from siyu.actions.records import Records
@@ -152,17 +151,15 @@ class Operations:
         return retry.queued_view(action, hashed(action.customer_id), wall_ms())
 
     def cancel(self, action_id: str, *, corp_id: str = "", author: str, reason: str) -> ControlView:
-        """Takes one action back before its call; one that is under way stops where it can."""
+        """Takes one action back before its call. Of one under way what has not left stays here: the other chunks of a
+        send, and the repeat of a call in doubt."""
         control.check_words(reason, author)
         known = self.store.find(action_id, corp_id=corp_id)
         view = known.view if known is not None else self._queued(action_id, corp_id, people=False)
-        refusals: Mapping[State, tuple[str, str]] = {
-            "ended": ("already_ended", f"it has ended as {view.status}"),
-            "accepted": ("already_accepted", "WeCom has accepted it; its results are coming in"),
-            "in_doubt": ("in_doubt", "a call may have been carried out: settle it (siyu actions settle)"),
-        }
-        if view.state in refusals:
-            raise Refused(*refusals[view.state])
+        if view.state == "ended":
+            raise Refused("already_ended", f"it has ended as {view.status}")
+        if view.parent_id:
+            raise Refused("part_of_another", f"it is a part of {view.parent_id}: cancel that")
         return self._write(
             control.cancel_record(
                 action_id=action_id, corp_id=view.corp_id, reason=reason, author=author, wall_ms=wall_ms()
@@ -185,12 +182,12 @@ class Operations:
         )
 
     def settle(self, action_id: str, verdict: Verdict, *, corp_id: str = "", author: str, reason: str) -> ControlView:
-        """Says what became of an action in doubt, where no endpoint can tell."""
+        """Says what became of an action in doubt, or of every chunk in doubt of a send, where no endpoint can tell."""
         control.check_words(reason, author)
         known = self.store.find(action_id, corp_id=corp_id)
         if known is None:
             raise NotFound("action_not_found", "no action in doubt has this id")
-        if known.view.state != "in_doubt":
+        if known.view.state != "in_doubt" and not self.store.doubtful_parts(known.view.corp_id, action_id):
             raise Refused("not_in_doubt", f"it is {known.view.status or known.view.state}: nothing is in doubt")
         return self._write(
             control.settle_record(

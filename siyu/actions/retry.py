@@ -64,7 +64,7 @@ def make_repeat(outcome: ActionOutcome, number: int, *, now_ms: int, deadline_ms
     stays. Raises Refused and Invalid.
     """
     if not outcome.request:
-        raise Refused("no_request", "no request of its own is kept: repeat the action it is a part of")
+        raise Refused("no_request", "a part of an action has no request of its own: ask for a new action")
     once = ENDPOINTS[outcome.endpoint].repeat == "once"
     if once and not outcome.deadline_ms:
         raise Refused("code_expired", "nobody knows how long its code lives")

@@ -215,34 +215,33 @@ class ActionStore:
         return page, _cursor(last) if more and last is not None else None
 
     def parts(self, corp_id: str, action_id: str, *, people: bool = False) -> Parts:
-        """What an action fell into. Those of a send are its chunks and the persons in them."""
+        """What an action fell into. The chunks of a send are in the ledger; the persons (or groups) below it, or below
+        its chunks, have an outcome each and nothing before that."""
         names = {"corp": corp_id, "id": action_id}
-        children = "corp_id = {corp:String} AND parent_id = {id:String}"
-        below = (
-            "corp_id = {corp:String} AND parent_id IN (SELECT action_id FROM action_outcome WHERE "
-            f"{children} UNION ALL SELECT action_id FROM action WHERE {children} UNION ALL SELECT {{id:String}})"
-        )
-        found: dict[str, Mapping[str, Any]] = {}
-        for select in (_ledger, _outcomes):  # an outcome takes the place of the ledger's row
-            for row in self._rows(select(f"{children} AND customer_id = ''"), names):
-                found[row["action_id"]] = row
+        of = "corp_id = {corp:String}"
+        in_ledger = f"SELECT action_id FROM action WHERE {of} AND parent_id = {{id:String}}"
+        found = {row["action_id"]: row for row in self._rows(_ledger(f"{of} AND parent_id = {{id:String}}"), names)}
+        if found:  # an outcome takes the place of the ledger's row
+            ended = self._rows(_outcomes(f"{of} AND parent_id = {{id:String}} AND action_id IN ({in_ledger})"), names)
+            found |= {row["action_id"]: row for row in ended}
         chunks = sorted(found.values(), key=lambda row: (-row["created_ms"], row["action_id"]))
-        people_ended = _outcomes(f"{below} AND customer_id != ''")
-        people_open = _ledger(f"{below} AND customer_id != '' AND state != 'ended'")
+        below = f"{of} AND parent_id IN ({in_ledger} UNION ALL SELECT {{id:String}}) AND action_id NOT IN ({in_ledger})"
         counted = self._rows(
-            f"SELECT state, status, detail, count() AS n FROM ({people_ended}) "
-            "GROUP BY state, status, detail ORDER BY n DESC, status, detail",
+            f"SELECT status, detail, count() AS n FROM ({_outcomes(below)}) "
+            "GROUP BY status, detail ORDER BY n DESC, status, detail",
             names,
         )
-        waiting = self._rows(f"SELECT state, count() AS n FROM ({people_open}) GROUP BY state ORDER BY state", names)
         return Parts(
             chunks=[_view(row, people) for row in chunks[:CHUNKS_SHOWN]],
             chunk_count=len(chunks),
-            people=[
-                *(Count(state="ended", status=r["status"], detail=r["detail"], count=r["n"]) for r in counted),
-                *(Count(state=r["state"], status=None, detail="", count=r["n"]) for r in waiting),
-            ],
+            people=[Count(status=row["status"], detail=row["detail"], count=row["n"]) for row in counted],
         )
+
+    def doubtful_parts(self, corp_id: str, action_id: str) -> int:
+        """How many chunks of it are in doubt."""
+        where = "corp_id = {corp:String} AND parent_id = {id:String} AND state = 'in_doubt'"
+        rows = self._rows(_ledger(where), {"corp": corp_id, "id": action_id})
+        return len(rows) - len(self._ended(rows))
 
     def accepted_parts(self, corp_id: str, action_id: str) -> int:
         """How many parts of it, and parts of those, WeCom has accepted or may have accepted."""
@@ -251,11 +250,11 @@ class ActionStore:
             "UNION ALL SELECT action_id FROM action WHERE corp_id = {corp:String} AND parent_id = {id:String} "
             "UNION ALL SELECT {id:String}"
         )
+        of = f"corp_id = {{corp:String}} AND parent_id IN ({below})"
         (row,) = self._rows(
-            "SELECT (SELECT count() FROM action_outcome FINAL WHERE corp_id = {corp:String} "
-            f"AND parent_id IN ({below}) AND status IN {{sent:Array(String)}}) + "
-            "(SELECT count() FROM action FINAL WHERE corp_id = {corp:String} "
-            f"AND parent_id IN ({below}) AND state IN ('prepared', 'in_doubt', 'accepted')) AS n",
+            "SELECT uniqExact(action_id) AS n FROM ("
+            f"SELECT action_id FROM action_outcome FINAL WHERE {of} AND status IN {{sent:Array(String)}} UNION ALL "
+            f"SELECT action_id FROM action FINAL WHERE {of} AND state IN ('prepared', 'in_doubt', 'accepted'))",
             {"corp": corp_id, "id": action_id, "sent": sorted(SENT)},
         )
         return int(row["n"])

@@ -61,6 +61,7 @@ class Stores:
     words: dict[str, ControlRecord] = field(default_factory=dict)
     quotas: list[QuotaState] = field(default_factory=list)
     accepted: int = 0
+    doubtful: int = 0
     appended: list[tuple[str, str, bytes, dict[str, str]]] = field(default_factory=list)
     broken: ActionsError | None = None
     asked: Filter | None = None
@@ -80,9 +81,11 @@ class Stores:
         return [known.view for known in self.actions.values()][:limit], "more" if len(self.actions) > limit else None
 
     def parts(self, corp_id: str, action_id: str, *, people: bool = False) -> Parts:
-        done = Count(state="ended", status="done", detail="", count=9_990)
-        open_ = Count(state="accepted", status=None, detail="", count=10)
-        return Parts(chunks=[known.view for known in self.actions.values()], chunk_count=1, people=[done, open_])
+        done = Count(status="done", detail="ok", count=9_990)
+        return Parts(chunks=[known.view for known in self.actions.values()], chunk_count=1, people=[done])
+
+    def doubtful_parts(self, corp_id: str, action_id: str) -> int:
+        return self.doubtful
 
     def accepted_parts(self, corp_id: str, action_id: str) -> int:
         return self.accepted

@@ -103,19 +103,20 @@ async def test_a_repeat_needs_the_request_that_only_kafka_has(operator: httpx2.A
 
 
 @pytest.mark.parametrize(
-    ("state", "status", "code"),
+    ("state", "parent_id", "code"),
     [
-        ("ended", "done", "already_ended"),
-        ("accepted", None, "already_accepted"),
-        ("in_doubt", None, "in_doubt"),
-        ("waiting", None, ""),
-        ("prepared", None, ""),
+        ("ended", "", "already_ended"),
+        ("prepared", "p1", "part_of_another"),
+        ("accepted", "", ""),
+        ("in_doubt", "", ""),
+        ("waiting", "", ""),
+        ("prepared", "", ""),
     ],
 )
 async def test_an_action_is_cancelled_while_that_can_still_mean_something(
-    state: str, status: str | None, code: str, operator: httpx2.AsyncClient, stores: Stores
+    state: str, parent_id: str, code: str, operator: httpx2.AsyncClient, stores: Stores
 ) -> None:
-    stores.actions = {"a1": known("a1", state=state, status=status)}
+    stores.actions = {"a1": known("a1", state=state, status="done" if state == "ended" else None, parent_id=parent_id)}
     answer = await operator.post("/v1/actions/a1/cancel", json=WHY)
     if code:
         assert error(answer) == (409, code)
@@ -145,6 +146,8 @@ async def test_only_what_is_in_doubt_is_settled(operator: httpx2.AsyncClient, st
     (word,) = stores.words.values()
     assert (word.kind, word.verdict) == ("settle", "not_done")
     assert error(await operator.post("/v1/actions/a1/settle", json=verdict)) == (409, "not_in_doubt")
+    stores.doubtful = 1
+    assert (await operator.post("/v1/actions/a1/settle", json=verdict)).status_code == 202
     assert error(await operator.post("/v1/actions/nope/settle", json=verdict)) == (404, "action_not_found")
     assert error(await operator.post("/v1/actions/d1/settle", json=WHY | {"verdict": "perhaps"}))[0] == 422
 

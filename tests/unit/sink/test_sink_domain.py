@@ -1,6 +1,7 @@
 from datetime import date, timedelta
 from typing import Any, get_args
 
+import msgspec
 import pytest
 from clickhouse_connect.datatypes.registry import get_from_name
 from hypothesis import given
@@ -162,6 +163,8 @@ def test_a_later_state_replaces_an_earlier_one(before: int, later: int) -> None:
 
 def test_the_unchanging_part_of_an_action_is_no_row() -> None:
     assert not ACTION.is_row(entry("body"))
+    assert not ACTION.is_row(msgspec.structs.replace(entry("ended"), status=""))
+    assert ACTION.is_row(entry("ended"))
     assert ACTION.is_row(entry("waiting"))
 
 
