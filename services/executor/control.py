@@ -13,13 +13,14 @@ import msgspec
 
 from siyu.actions.control import LANES, TOPIC, Verdict, covers, holds, takes_back
 from siyu.events import ControlRecord, codec
+from siyu.ops.tables import RecordRefused
 
 __all__ = ["TOPIC", "Changes", "ControlError", "ControlTable"]
 
 _FORGET_EVERY_MS = 60_000
 
 
-class ControlError(ValueError):
+class ControlError(RecordRefused):
     """A control record that says nothing an executor could do. The message names the field, never a value."""
 
 

@@ -15,6 +15,7 @@ from array import array
 
 from siyu.events import Suppression, codec
 from siyu.events.ids import customer_key
+from siyu.ops.tables import RecordRefused
 
 TOPIC = "suppressions"
 _FULL = 0.7
@@ -24,7 +25,7 @@ _NEWEST_MS = 1 << 61
 """Bound of an event time, so that it and its verdict fit in 64 bits."""
 
 
-class SuppressionError(ValueError):
+class SuppressionError(RecordRefused):
     """A record that does not say who or when. The message names the field, never a value."""
 
 

@@ -18,13 +18,14 @@ from services.executor.key_ring import CannotOpen, KeyRing
 from services.executor.token_rules import TokenRules
 from siyu.events import WecomToken, codec
 from siyu.ops.corps import Corp
+from siyu.ops.tables import RecordRefused
 
 TOPIC = "wecom.tokens"
 MAX_TOKEN_BYTES = 512
 """Fact sheet 3.1."""
 
 
-class TokenRecordError(ValueError):
+class TokenRecordError(RecordRefused):
     """A record that must not be used; the message names the reason: ``unknown_key``, ``altered`` or the field."""
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
+from siyu.events import CodecError
 from siyu.ops import dlq
 from siyu.ops.logging import get_logger
 
@@ -50,6 +51,10 @@ _MAX_FETCH_BYTES = 9 << 20
 """Above the largest record a topic takes."""
 
 
+class RecordRefused(ValueError):
+    """Base of what a table says of a record it does not take; the message quotes nothing of the record."""
+
+
 class NotWritten(RuntimeError):
     """Kafka did not acknowledge every record; those that were acknowledged stay. Writing all again is harmless."""
 
@@ -62,6 +67,7 @@ class NotWritten(RuntimeError):
 
 @dataclass
 class _Partition:
+    place: TopicPartition
     position: int | None = None
     """Offset of the next record; None: from the beginning."""
     answered: int | None = None
@@ -69,6 +75,9 @@ class _Partition:
     stable: int = -1
     """End of what may be read, as of that answer."""
     seen_s: float = 0.0
+    """Up to this moment nothing is missing in a table that holds all up to ``stable``."""
+    heard_s: float = 0.0
+    """When the client last brought anything."""
     complete_s: float | None = None
     """When the table was last known to hold all of the partition."""
 
@@ -135,10 +144,11 @@ class TopicTables:
     def age_ms(self, topic: str) -> int | None:
         """How long ago (wall time) the table was last known to hold every committed record; None: never yet."""
         followed = self._topics[topic]
-        known = [partition.complete_s for partition in followed.partitions.values()]
-        if not followed.ready or not known or any(at is None for at in known):
+        known = [partition.complete_s for partition in list(followed.partitions.values())]
+        complete = [at for at in known if at is not None]
+        if not followed.ready or len(complete) < len(known):
             return None
-        return max(0, int((self._monotonic() - min(at for at in known if at is not None)) * 1000))
+        return max(0, int((self._monotonic() - min(complete)) * 1000))
 
     def fresh(self, topic: str, within_ms: int) -> bool:
         """Whether :meth:`age_ms` is known and at most ``within_ms``."""
@@ -147,7 +157,7 @@ class TopicTables:
 
     def lag(self, topic: str) -> int:
         """Offsets between what was applied and the end that was seen last; 0 when nothing was seen."""
-        partitions = self._topics[topic].partitions.values()
+        partitions = list(self._topics[topic].partitions.values())
         return sum(max(0, p.stable - (p.position or 0)) for p in partitions)
 
     def applied(self, topic: str) -> int:
@@ -193,30 +203,40 @@ class TopicTables:
     async def _follow_with(self, consumer: AIOKafkaConsumer, stop: asyncio.Event) -> None:
         async with asyncio.timeout(_CONNECT_S):
             await consumer.start()
-            assigned = await self._assign(consumer)
-        looked = heard = self._monotonic()
-        metadata_due = looked + _METADATA_EVERY_S
-        while not stop.is_set():
-            records = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_TURN_RECORDS) if assigned else {}
-            if not assigned:
-                await _until(stop, _RETRY_S)
-            for partition, batch in records.items():
-                self._take(partition, batch)
-            now = self._monotonic()
-            if records or now - looked >= _LOOK_EVERY_S:
-                async with asyncio.timeout(_SILENT_S):
-                    answered = await self._look(consumer, assigned, looked)
-                looked = now
-                if records or answered or not assigned:
-                    heard = now
-            if now - heard >= _SILENT_S:
-                raise _Replace("silent")
-            if now >= metadata_due:
-                async with asyncio.timeout(_CONNECT_S):
-                    if set(await self._there(consumer)) != assigned:
-                        assigned = await self._assign(consumer)
-                metadata_due = now + _METADATA_EVERY_S
-            await asyncio.sleep(0)
+            there = await self._there(consumer)
+        assigned = self._assign(consumer, there)
+        looked = self._monotonic()
+        # Beside the reading: whoever knows the topics may be away while those who have the records are not.
+        asking: asyncio.Task[list[TopicPartition]] | None = None
+        ask_due = looked + _METADATA_EVERY_S
+        try:
+            while not stop.is_set():
+                if assigned:
+                    records = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_TURN_RECORDS)
+                else:
+                    records = {}
+                    await _until(stop, _RETRY_S)
+                for partition, batch in records.items():
+                    self._take(partition, batch)
+                now = self._monotonic()
+                if records or now - looked >= _LOOK_EVERY_S:
+                    async with asyncio.timeout(_SILENT_S):
+                        await self._look(consumer, assigned, looked)
+                    looked = now
+                if asking is not None and asking.done():
+                    known = not asking.cancelled() and asking.exception() is None
+                    if known and asking.result() != there:
+                        there = asking.result()
+                        assigned = self._assign(consumer, there)
+                    asking = None
+                if asking is None and now >= ask_due:
+                    asking = asyncio.create_task(self._there(consumer))
+                    ask_due = now + _METADATA_EVERY_S
+                await asyncio.sleep(0)
+        finally:
+            if asking is not None:
+                asking.cancel()
+                await _ended(asking)
 
     async def _there(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
         """The partitions of the followed topics that there are now."""
@@ -228,18 +248,19 @@ class TopicTables:
             for number in sorted(cluster.partitions_for_topic(topic) or ())
         ]
 
-    async def _assign(self, consumer: AIOKafkaConsumer) -> set[TopicPartition]:
-        there = await self._there(consumer)
+    def _assign(self, consumer: AIOKafkaConsumer, there: list[TopicPartition]) -> list[_Partition]:
         missing = sorted(set(self._topics) - {partition.topic for partition in there})
         self._report(f"no topic {', '.join(missing)}" if missing else None)
         if there:
             consumer.assign(there)
-        for partition in there:
-            state = self._topics[partition.topic].partitions.setdefault(partition.partition, _Partition())
-            state.answered = None
+        assigned = []
+        for place in there:
+            state = self._topics[place.topic].partitions.setdefault(place.partition, _Partition(place))
+            state.answered, state.heard_s = None, self._monotonic()
             if state.position is not None:
-                consumer.seek(partition, state.position)
-        return set(there)
+                consumer.seek(place, state.position)
+            assigned.append(state)
+        return assigned
 
     def _take(self, partition: TopicPartition, records: list[ConsumerRecord]) -> None:
         followed = self._topics[partition.topic]
@@ -250,6 +271,7 @@ class TopicTables:
             except Exception as error:  # the rim: one record must not end the table
                 followed.refused += 1
                 self._refused(record.topic)
+                known = isinstance(error, RecordRefused | CodecError)
                 self._log.error(
                     "table_record_refused",
                     topic=record.topic,
@@ -257,43 +279,43 @@ class TopicTables:
                     offset=record.offset,
                     error=type(error).__name__,
                     detail=dlq.place(error),
+                    error_detail=str(error) if known else None,
                 )
 
-    async def _look(self, consumer: AIOKafkaConsumer, assigned: set[TopicPartition], looked: float) -> bool:
-        """Takes down how far each partition is. An answer that was not there at ``looked`` was written after it.
-        Returns whether there was a new one from every partition."""
-        all_answered = True
-        for partition in assigned:
-            state = self._topics[partition.topic].partitions[partition.partition]
-            answered = consumer.last_poll_timestamp(partition)
-            stable = consumer.last_stable_offset(partition)
-            if answered is None or stable is None:
-                all_answered = False
-                continue
-            state.position = await consumer.position(partition)
-            if answered != state.answered:
-                if stable != state.stable or stable >= (consumer.highwater(partition) or 0):
-                    state.seen_s = looked
-                state.answered, state.stable = answered, stable
-            elif self._monotonic() - state.seen_s >= _SILENT_S and state.position >= state.stable:
-                all_answered = False
-            if state.position >= state.stable:
-                state.complete_s = state.seen_s
+    async def _look(self, consumer: AIOKafkaConsumer, assigned: list[_Partition], looked: float) -> None:
+        """Takes down how far each partition is. An answer that was not there at ``looked`` was written after it, or
+        lay unread for less than a turn. Raises _Replace when a partition has been silent for too long."""
+        now = self._monotonic()
+        for state in assigned:
+            answered = consumer.last_poll_timestamp(state.place)
+            stable = consumer.last_stable_offset(state.place)
+            if answered is not None and stable is not None:
+                position = await consumer.position(state.place)
+                if position != state.position or answered != state.answered:
+                    state.heard_s = now
+                state.position = position
+                if answered != state.answered:
+                    if stable != state.stable or stable >= (consumer.highwater(state.place) or 0):
+                        state.seen_s = looked
+                    state.answered, state.stable = answered, stable
+                if position >= stable:
+                    state.complete_s = state.seen_s
+            if now - state.heard_s >= _SILENT_S:
+                raise _Replace("silent")
         for followed in self._topics.values():
-            states = followed.partitions.values()
+            states = list(followed.partitions.values())
             if not followed.ready and states and all(state.complete_s is not None for state in states):
                 followed.ready = True
         if self.ready():
             self._all_ready.set()
-        return all_answered
 
     async def _close(self, consumer: AIOKafkaConsumer) -> None:
         """Throws a client away. aiokafka awaits requests that it has just cancelled, and their CancelledError would end
         whoever waits for it, with connections left open: so it ends in a task of its own, and then its connections."""
         parts: Any = consumer
-        if not await _ended(consumer.stop()):
+        if not await _ended(asyncio.create_task(consumer.stop())):
             self._log.warning("table_client_dropped")
-            await _ended(parts._client.close())
+            await _ended(asyncio.create_task(parts._client.close()))
 
     def _report(self, problem: str | None) -> None:
         if problem != self._problem:
@@ -354,16 +376,15 @@ async def append(
 
 async def _stop(producer: AIOKafkaProducer) -> None:
     """Stops a producer; one whose broker is away would flush for ever, so it is dropped with what it holds."""
-    if not await _ended(producer.stop()):
+    if not await _ended(asyncio.create_task(producer.stop())):
         parts: Any = producer
         parts._closed = True
-        await _ended(parts._sender.close())
-        await _ended(producer.client.close())
+        await _ended(asyncio.create_task(parts._sender.close()))
+        await _ended(asyncio.create_task(producer.client.close()))
 
 
-async def _ended(closing: Coroutine[Any, Any, None]) -> bool:
-    """Whether it ended well, and within the time for closing."""
-    task = asyncio.create_task(closing)
+async def _ended(task: asyncio.Task[Any]) -> bool:
+    """Whether it ended well, and within the time for closing; what did not is cancelled."""
     try:
         await asyncio.wait({task}, timeout=_CLOSE_S)
     finally:

@@ -63,10 +63,13 @@ class Client:
         self.stopped = True
 
     async def fetch_all_metadata(self) -> "Client":
+        if self._kafka.metadata is not None:
+            await self._kafka.metadata.wait()
+            raise KafkaConnectionError
         return self
 
     def partitions_for_topic(self, topic: str) -> set[int]:
-        return {0}
+        return set(range(self._kafka.partitions))
 
     def assign(self, partitions: list[TopicPartition]) -> None:
         self._position = 0
@@ -89,7 +92,7 @@ class Client:
         return {PARTITION: list(answer.records)} if answer.records else {}
 
     def last_poll_timestamp(self, partition: TopicPartition) -> int | None:
-        return self._stamp
+        return self._stamp if partition == PARTITION else None
 
     def last_stable_offset(self, partition: TopicPartition) -> int | None:
         return self._stable
@@ -107,6 +110,10 @@ class Kafka:
     def __init__(self) -> None:
         self.now = 100.0
         self.away = False
+        self.partitions = 1
+        """The second one never answers."""
+        self.metadata: asyncio.Event | None = None
+        """Nobody answers what topics there are, until it is set: then the answer is no."""
         self.answers: asyncio.Queue[Answer] = asyncio.Queue()
         self.turned = asyncio.Event()
         self.clients: list[Client] = []
@@ -222,6 +229,40 @@ async def test_a_silent_client_is_replaced_and_the_next_goes_on_where_it_stood(k
     await kafka.answer(Answer(stable=3))
     assert kafka.tables.fresh(TOPIC, 5000)
     assert kafka.tables.problem() is None
+
+
+async def test_a_client_whose_one_partition_is_silent_is_replaced_though_another_brings_records(kafka: Kafka) -> None:
+    kafka.partitions = 2
+    for offset in range(190):  # 0.05 s each
+        await kafka.answer(Answer(stable=1000, records=(Record(offset, b"a"),)))
+    assert len(kafka.clients) == 1
+    assert not kafka.tables.ready()
+    await kafka.answer(*[Answer(stable=1000)] * 20)
+    assert len(kafka.clients) == 2
+    assert kafka.clients[1].sought == 190
+
+
+async def test_reading_goes_on_while_nobody_says_what_topics_there_are(kafka: Kafka) -> None:
+    await kafka.answer(Answer(stable=0))
+    kafka.metadata = asyncio.Event()
+    for offset in range(250):
+        await kafka.answer(Answer(stable=offset + 1, records=(Record(offset, b"a"),)))
+        assert kafka.age_s() < 1
+    kafka.metadata.set()
+    await kafka.answer(*[Answer(stable=250)] * 150)
+    assert kafka.tables.fresh(TOPIC, 1000)
+    assert len(kafka.clients) == 1
+
+
+async def test_partitions_that_were_added_are_looked_for(kafka: Kafka) -> None:
+    await kafka.answer(Answer(stable=1, records=(Record(0, b"a"),)))
+    assert kafka.tables.age_ms(TOPIC) is not None
+    kafka.partitions = 2
+    await kafka.answer(*[Answer(stable=1)] * 110)
+    assert kafka.tables.ready()
+    assert kafka.tables.age_ms(TOPIC) is None
+    assert len(kafka.clients) == 1
+    assert kafka.clients[0].sought == 1
 
 
 async def test_a_client_that_fails_is_replaced_for_as_long_as_it_takes(kafka: Kafka) -> None:
