@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from services.executor.domain import End
 from services.executor.work import Ask, LedgerDamaged, begin, restore
 from siyu.events import Action
+from siyu.wecom.client import Unknown
 
 from .model_platform import (
     CARRIED_OUT,
@@ -405,6 +407,67 @@ def test_while_one_chunk_is_in_doubt_no_other_leaves() -> None:
     assert order[:doubt].count("call") == 2, "the two that left together"
     last = max(n for n, what in enumerate(order) if what == "settle")
     assert "call" not in order[doubt:last]
+
+
+def test_a_chunk_that_waits_for_another_try_waits_for_the_one_in_doubt_as_well() -> None:
+    fates = [LOST, NOT_SENT]
+    order: list[str] = []
+
+    def fate(ask: Ask) -> str:
+        order.append(ask.key.rpartition("#")[2])
+        return fates.pop() if ask.key.endswith("#call") and fates else FINE
+
+    shard = Shard(a_send(PEOPLE[:8]), Prompt(), fate=fate, timings=SMALL)
+    shard.run()
+    check_send(shard, PEOPLE[:8])
+    assert order[:4] == ["call", "call", "settle", "settle"]
+
+
+def test_an_ask_that_waited_in_a_queue_does_not_leave_once_something_has_changed() -> None:
+    """Two chunks are queued; the first is in doubt by the time the second is admitted."""
+    shard = Shard(a_send(PEOPLE[:8]), Platform(), timings=SMALL)
+    work = shard._at_hand()
+    assert work is not None
+    first, second = work.asks(NOW)
+    out = work.going_out(first, NOW, b"{}", "rev")
+    assert out is not None
+    work.answered(out, Unknown("timeout", 20.0), NOW + 1, NOW + 1, 0.0)
+    assert work.in_doubt == 1
+    assert work.going_out(second, NOW + 2, b"{}", "rev") is None
+    work.stop("blocked", "guard_blocked", NOW + 3, NOW + 3)
+    assert work.going_out(second, NOW + 4, b"{}", "rev") is None
+
+
+def test_time_on_its_way_follows_the_pace_of_the_world() -> None:
+    """At a thousand times the pace, a call may leave and arrive hours of business time after its admission."""
+    shard = Shard(a_send(PEOPLE[:4]), Platform(), timings=SMALL)
+    shard.around = replace(shard.around, pace=lambda: 1_000.0)
+    work = begin(shard.source, shard.around, NOW)
+    assert not isinstance(work, End)
+    (ask,) = work.asks(NOW)
+    work.going_out(ask, NOW, b"{}", "rev")
+    successor = restore(work.records(NOW), shard.around, NOW + 1_000)
+    (query,) = successor.asks(NOW + 1_000)
+    left_until_s = (NOW + 22_000 * 1_000) // 1000
+    assert json.loads(query.payload)["end_time"] == left_until_s + 300
+
+
+@pytest.mark.parametrize("fate", [FINE, CARRIED_OUT, LOST])
+def test_a_hundred_thousand_people_and_a_death_here_and_there(fate: str) -> None:
+    people = [f"wm{number:030}" for number in range(100_000)]
+    left = [fate]
+    shard = Shard(
+        a_send(people),
+        Prompt(page=1_000),
+        fate=lambda ask: left.pop() if ask.key.endswith("#call") and left else FINE,
+        dies_at=[2, 9, 30, 77, 150, 290, 400],
+    )
+    shard.limits.amount = 10_000
+    shard.run()
+    check_send(shard, people)
+    assert shard.deaths == 7
+    assert people_in(shard.platform) == Counter(people)
+    assert [len(message.rows["s1"]) for message in shard.platform.messages] == [10_000] * 10
 
 
 def test_a_person_settles_a_chunk() -> None:
