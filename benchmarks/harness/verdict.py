@@ -164,8 +164,10 @@ class _Row:
 class Verdict:
     """Takes calls one by one, in any order, and says at the end what they prove. Holds 16 bytes a call and counter."""
 
-    def __init__(self, registry: LimitRegistry) -> None:
+    def __init__(self, registry: LimitRegistry, *, grace_ms: int = 0) -> None:
+        """``grace_ms``: a call this soon after a limit was lowered may still be one of the limit before."""
         self._registry = registry
+        self._grace_ms = grace_ms
         self._counted: dict[_Meter, dict[tuple[str, ...], _Arrivals]] = defaultdict(dict)
         self._meters: dict[tuple[int, str, str], tuple[_Meter, ...]] = {}
         self._stretch = range(0)
@@ -288,7 +290,7 @@ class Verdict:
                     of = "|".join(key) if shared else f"every {meter.scope.removesuffix('_api')}"
                     row = rows.setdefault((limit_id, meter.endpoints, of), _Row(limit, meter.endpoints, of))
                     used = _used(limit, at, answered, units)
-                    past = used - _amount_at(at, versions)
+                    past = used - _amount_at(at, versions, self._grace_ms)
                     row.counters += 1
                     row.calls += len(at)
                     row.peak = max(row.peak, int(used.max()))
@@ -302,7 +304,7 @@ class Verdict:
     def _versions(self, meter: _Meter, arrivals: _Arrivals) -> dict[str, list[_Held]]:
         """By limit, the stretches in which it held for any of these calls."""
         found: dict[str, list[_Held]] = defaultdict(list)
-        at_ms, last_ms = min(arrivals.at), max(arrivals.at)
+        at_ms, last_ms = min(arrivals.at) - self._grace_ms, max(arrivals.at)
         while at_ms <= last_ms:
             in_force = self._registry.at(at_ms)
             ends_ms = self._registry.next_change_ms(at_ms) or _NO_LIMIT
@@ -351,11 +353,14 @@ def _in_order(arrivals: _Arrivals) -> tuple[tuple[Int64s, Int64s], Int64s]:
     return (at[order], answered[order]), units[order]
 
 
-def _amount_at(at: Int64s, versions: Sequence[_Held]) -> Int64s:
+def _amount_at(at: Int64s, versions: Sequence[_Held], grace_ms: int) -> Int64s:
     """What was allowed at each arrival; as good as everything where the limit did not hold."""
     amounts = np.full(len(at), _NO_LIMIT, dtype=np.int64)
     for held in versions:
         amounts[(at >= held.begins_ms) & (at < held.ends_ms)] = held.limit.amount
+    for held in versions:
+        just_before = (at >= held.ends_ms) & (at < min(held.ends_ms, _NO_LIMIT - grace_ms) + grace_ms)
+        amounts[just_before] = np.maximum(amounts[just_before], held.limit.amount)
     return amounts
 
 
@@ -406,10 +411,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--limits", type=Path, default=Path("schemas/limits"), help="folder (default: %(default)s)")
     parser.add_argument("--begin", type=int, help="business ms from which on the use of limits is measured")
     parser.add_argument("--end", type=int, help="business ms until which it is")
+    parser.add_argument("--grace", type=int, default=0, help="ms that a limit may be heeded later than it was lowered")
     parser.add_argument("--people", type=Path, help="file of ids that are to be in one accepted mass message each")
     options = parser.parse_args(arguments)
     try:
-        verdict = Verdict(load_registry(options.limits))
+        verdict = Verdict(load_registry(options.limits), grace_ms=options.grace)
         for call in read_calls(options.file):
             verdict.add(call)
         people = options.people.read_text(encoding="utf-8").split() if options.people else None

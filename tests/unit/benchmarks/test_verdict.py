@@ -78,8 +78,8 @@ def call(at_ms: int, endpoint: str = GET, **fields: Any) -> Call:
     return Call(**found)
 
 
-def judged(limits: LimitRegistry, calls: Iterable[Call], **options: Any) -> dict[str, Any]:
-    verdict = Verdict(limits)
+def judged(limits: LimitRegistry, calls: Iterable[Call], grace_ms: int = 0, **options: Any) -> dict[str, Any]:
+    verdict = Verdict(limits, grace_ms=grace_ms)
     for one in calls:
         verdict.add(one)
     return verdict.figures(**options)
@@ -210,6 +210,10 @@ def test_a_limit_holds_from_its_date_on_and_what_was_used_stays_used(tmp_path: P
     assert row(found, "corp_minute")["worst"] == 5
     assert judged(limits, [*before, call(change - NOON - 1)])["ok"]
     assert judged(limits, [*before, call(change - NOON + 50_000)])["ok"]
+    # What left before the change may arrive a little after it, when that is asked for.
+    assert judged(limits, [*before, call(change - NOON + 999)], grace_ms=1_000)["ok"]
+    assert over(judged(limits, [*before, call(change - NOON + 1_000)], grace_ms=1_000)) == {"corp_minute": 1}
+    assert judged(limits, [call(change - NOON + n) for n in range(8)], grace_ms=1_000)["ok"]
 
 
 def test_the_more_specific_limit_holds_instead_of_its_base(tmp_path: Path) -> None:
