@@ -69,7 +69,7 @@ LIMITS = (
 )
 
 
-@dataclass
+@dataclass(eq=False)
 class Call:
     claim: Claim
     path: Path
