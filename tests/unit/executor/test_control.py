@@ -131,6 +131,8 @@ def test_a_shard_learns_of_what_holds_and_then_of_every_change_once(table: Contr
     assert changes.drain() == []
     give(table, after, resume(before))
     assert changes.drain() == [after, resume(before)]
+    give(table, before, after, resume(before))
+    assert changes.drain() == [after, resume(before)]
 
 
 def test_what_a_shard_did_not_look_at_is_bounded_by_what_there_is(table: ControlTable) -> None:

@@ -266,6 +266,26 @@ async def test_an_unreachable_platform_is_asked_again_ever_more_slowly_and_then_
     assert [later - earlier for earlier, later in itertools.pairwise(world.asked)] == [500, 1000, 2000, 4000]
 
 
+async def test_a_token_that_came_ends_the_growing_of_the_pauses(world: World) -> None:
+    world.answers = [unreachable, unreachable, issue, unreachable]
+    async with world.running():
+        await world.later(500)
+        await world.later(1000)
+        assert world.current() == "token-3"
+        await world.later(LIFE_MS)
+        failure = world.owner.failure("ww1")
+        assert failure is not None
+        assert failure.retry_at_ms == world.now_ms + RULES.unanswered.first_ms
+
+
+async def test_a_platform_that_hands_out_dying_tokens_is_not_asked_as_fast_as_it_answers(world: World) -> None:
+    world.answers = [lambda number: issue(number, expires_in=1)] * 100
+    async with world.running():
+        for _ in range(100):
+            await world.later(100)
+    assert 2 <= len(world.asked) <= 11
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -445,6 +465,22 @@ def test_a_refusal_that_comes_before_its_token_holds(tokens: TokenTable) -> None
     assert tokens.current("ww1", START_MS) is None
     give(tokens, sealed("token-1", START_MS + 1))
     assert tokens.current("ww1", START_MS + 1) == "token-1"
+
+
+def test_a_record_that_is_read_again_brings_no_refused_token_back(tokens: TokenTable) -> None:
+    other = TokenTable({"ww1": CORP}, RING, RULES)
+    refusals = []
+    for number in (1, 2):
+        give(other, sealed(f"token-{number}", START_MS + number))
+        refusals.append(other.refused("ww1", f"token-{number}", wall_ms=START_MS, nonce=b"n" * 12))
+    of_the_first, of_the_second = refusals
+    assert of_the_first is not None
+    assert of_the_second is not None
+    give(tokens, sealed("token-2", START_MS + 2))
+    give(tokens, of_the_second)
+    give(tokens, of_the_first)
+    give(tokens, sealed("token-2", START_MS + 2))
+    assert tokens.current("ww1", START_MS + 2) is None
 
 
 def test_a_refusal_is_reported_once_and_again_when_it_got_lost(tokens: TokenTable) -> None:
