@@ -153,8 +153,9 @@ class ApiService:
         self._server = _Server(
             uvicorn.Config(
                 api.app,
-                # h11 bounds a request's head (64 KiB); httptools collects it without a limit.
+                # httptools collects a request's head without a limit.
                 http="h11",
+                h11_max_incomplete_event_size=64 << 10,
                 ws="none",
                 lifespan="off",
                 interface="asgi3",
