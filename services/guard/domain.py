@@ -129,7 +129,7 @@ def apply_delta(account: Account | None, delta: StaffDelta, book: RuleBook, now_
         day = date.fromisoformat(delta.day).toordinal() - date(1970, 1, 1).toordinal()
     except ValueError:
         raise ValueError("delta of something that is not a day") from None
-    work = _Work(known, delta.corp_id, delta.staff_id, book, at, now_ms)
+    work = _Work(known, delta.corp_id, delta.staff_id, book, at, now_ms, delta.caused_by)
     if adds > 0 and day == counts.day_of(at):  # else it corrects an older day, and says nothing about a pace
         work.pace("adds", adds, at)
     work.hour(counts.hour_of(at, day), adds, lost, at)
@@ -141,10 +141,12 @@ def apply_signal(account: Account | None, signal: GuardSignal, book: RuleBook, n
     known = account or Account()
     at = _time(signal.event_time_ms)
     _check(signal)
-    work = _Work(known, signal.corp_id, signal.staff_id, book, at, now_ms)
     if signal.kind in MANUAL_KINDS:
+        work = _Work(known, signal.corp_id, signal.staff_id, book, at, now_ms)
         work.word(signal)
-    elif signal.kind in (TOUCH, ACTIVE_ADDS, ACCOUNT_CREATED):
+        return work.done()
+    work = _Work(known, signal.corp_id, signal.staff_id, book, at, now_ms, signal.signal_id)
+    if signal.kind in (TOUCH, ACTIVE_ADDS, ACCOUNT_CREATED):
         work.happened(signal)
     elif signal.kind == STAFF_TOUCH:
         work.wrote(signal)
@@ -191,7 +193,10 @@ def _number(text: str, bits: int = 63) -> int:
 class _Work:
     """One turn: the account as it changes, and what leaves."""
 
-    def __init__(self, account: Account, corp_id: str, member: str, book: RuleBook, at_ms: int, now_ms: int) -> None:
+    def __init__(
+        self, account: Account, corp_id: str, member: str, book: RuleBook, at_ms: int, now_ms: int, cause: str = ""
+    ) -> None:
+        """``cause``: id of the signal or event that everything this turn decides is due to."""
         self._book = book
         self._corp_id = corp_id
         self._member = member
@@ -202,7 +207,7 @@ class _Work:
         now = max(account.now_ms, at_ms, now_ms)
         born = min(account.born_ms or at_ms, at_ms)
         self._turn = Turn(msgspec.structs.replace(account, now_ms=now, born_ms=born, seq=account.seq + 1))
-        self._author, self._second, self._said, self._cause = GUARD, "", "", ""
+        self._author, self._second, self._said, self._cause = GUARD, "", "", cause
         self._done_by_word = ""
 
     @property
@@ -318,7 +323,6 @@ class _Work:
         if signal.signal_id in account.recent or any(fact.id == signal.signal_id for fact in account.facts):
             self._turn.result = "duplicate"
             return
-        self._cause = signal.signal_id
         if at <= account.horizon_ms:
             if not blocks(signal.kind, self._level, rules):
                 self._turn.result = "too_late"
