@@ -179,6 +179,9 @@ class TopicTables:
                 self._report(replace.reason)
             except (KafkaError, OSError, TimeoutError) as error:
                 self._report(type(error).__name__)
+            except Exception as error:  # the rim: whatever a client died of, a process must not go on without tables
+                self._report(type(error).__name__)
+                self._log.error("table_client_failed_inside", exc_info=error)
             finally:
                 if consumer is not None:
                     await self._close(consumer)

@@ -266,6 +266,15 @@ async def test_partitions_that_were_added_are_looked_for(kafka: Kafka) -> None:
     assert kafka.clients[0].sought == 1
 
 
+@pytest.mark.parametrize("error", [KafkaConnectionError("quotes k"), OSError(), TimeoutError(), KeyError("quotes k")])
+async def test_whatever_a_client_dies_of_there_is_another(kafka: Kafka, error: Exception) -> None:
+    await kafka.answer(Answer(stable=1, records=(Record(0, b"a"),)))
+    await kafka.answer(Answer(error=error), Answer(stable=2, records=(Record(1, b"b"),)))
+    assert kafka.applied == [b"a", b"b"]
+    assert kafka.tables.fresh(TOPIC, 1000)
+    assert len(kafka.clients) == 2
+
+
 async def test_a_client_that_fails_is_replaced_for_as_long_as_it_takes(kafka: Kafka) -> None:
     await kafka.answer(Answer(stable=0))
     await kafka.turned.wait()
