@@ -175,8 +175,9 @@ class Breaker:
         self._incarnation = incarnation
         self._apis: dict[tuple[str, str], _Circuit] = {}
         self._staff: dict[tuple[str, str], _Circuit] = {}
-        self._touches: dict[tuple[int, str, str, str], int] = {}
-        self._failures: dict[tuple[int, str, str, str, int], int] = {}
+        # By minute first: whether anything is due is asked with every cycle of the shard.
+        self._touches: dict[int, dict[tuple[str, str, str], int]] = {}
+        self._failures: dict[int, dict[tuple[str, str, str, int], int]] = {}
         self._told: dict[str, int] = {}
         """Signal id → minute: one at-once signal a minute and account."""
 
@@ -234,15 +235,16 @@ class Breaker:
         assert errcode is not None
         minute = now_ms // _MINUTE_MS
         if sign.tell == "by_minute":
-            cell = (minute, corp_id, member, sign.kind, errcode)
-            self._failures[cell] = self._failures.get(cell, 0) + 1
+            failures = self._failures.setdefault(minute, {})
+            cell = (corp_id, member, sign.kind, errcode)
+            failures[cell] = failures.get(cell, 0) + 1
             return []
         self._hold(corp_id, member, campaign_id, sign, now_ms)
         # No shard in it: what several shards see of one account in a minute is one sign.
         signal_id = stable_id("guard", sign.kind, corp_id, member, campaign_id, errcode, minute)
         if signal_id in self._told:
             return []
-        self._told[signal_id] = minute
+        self._told = {known: told for known, told in self._told.items() if told >= minute - 1} | {signal_id: minute}
         return [
             GuardSignal(
                 signal_id=signal_id,
@@ -315,12 +317,13 @@ class Breaker:
     def touched(self, corp_id: str, staff_id: str, campaign_id: str, persons: int, now_ms: int) -> None:
         """So many people were written to in a staff member's name (accepted). Told when the minute ends."""
         if persons > 0 and staff_id:
-            cell = (now_ms // _MINUTE_MS, corp_id, staff_id, campaign_id)
-            self._touches[cell] = self._touches.get(cell, 0) + persons
+            touches = self._touches.setdefault(now_ms // _MINUTE_MS, {})
+            cell = (corp_id, staff_id, campaign_id)
+            touches[cell] = touches.get(cell, 0) + persons
 
     def next_due_ms(self) -> int:
         """Business time at which :meth:`due_signals` has something; 0: nothing is waiting."""
-        minutes = [*(cell[0] for cell in self._touches), *(cell[0] for cell in self._failures)]
+        minutes = (*self._touches, *self._failures)
         return (min(minutes) + 1) * _MINUTE_MS if minutes else 0
 
     def due_signals(self, now_ms: int, *, wall_ms: int = 0) -> list[GuardSignal]:
@@ -331,14 +334,12 @@ class Breaker:
         """
         minute = now_ms // _MINUTE_MS
         signals = []
-        for cell in sorted(cell for cell in self._touches if cell[0] < minute):
-            at, corp_id, staff_id, campaign_id = cell
-            persons = self._touches.pop(cell)
-            signals.append(self._summed(TOUCH, corp_id, staff_id, campaign_id, at, persons, 0, wall_ms))
-        for failure in sorted(cell for cell in self._failures if cell[0] < minute):
-            at, corp_id, member, kind, errcode = failure
-            signals.append(self._summed(kind, corp_id, member, "", at, self._failures.pop(failure), errcode, wall_ms))
-        self._told = {signal_id: told for signal_id, told in self._told.items() if told >= minute - 1}
+        for at in sorted(m for m in self._touches if m < minute):
+            for (corp_id, staff_id, campaign_id), persons in sorted(self._touches.pop(at).items()):
+                signals.append(self._summed(TOUCH, corp_id, staff_id, campaign_id, at, persons, 0, wall_ms))
+        for at in sorted(m for m in self._failures if m < minute):
+            for (corp_id, member, kind, errcode), count in sorted(self._failures.pop(at).items()):
+                signals.append(self._summed(kind, corp_id, member, "", at, count, errcode, wall_ms))
         self._table.forget_holds(now_ms)
         self._sweep(now_ms)
         return signals
