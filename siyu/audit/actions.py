@@ -1,4 +1,5 @@
-"""Welcomes: every distinct event that carries a welcome code must have led to exactly one action, with a known end."""
+"""Actions: every distinct event that carries a welcome code must have led to exactly one action, with a known end, and
+nothing in the ledger may stay open for long past its deadline."""
 
 from __future__ import annotations
 
@@ -9,8 +10,10 @@ from siyu.audit.model import Contact, Key, Row
 from siyu.audit.report import Difference, Section
 from siyu.audit.warehouse import Found
 
-ENDS = frozenset({"done", "already_done", "expired", "rejected", "failed"})
+ENDS = frozenset({"done", "already_done", "expired", "rejected", "failed", "cancelled", "suppressed", "blocked"})
 SENT = frozenset({"done", "already_done"})
+GRACE_MS = 3_600_000
+"""A call may not start after its deadline, and its end is known soon after, or a person has to look."""
 
 
 def check_welcomes(contacts: Iterable[Contact], outcomes: Found) -> Section:
@@ -33,6 +36,21 @@ def check_welcomes(contacts: Iterable[Contact], outcomes: Found) -> Section:
             section.add(Difference("double", "a second welcome for one welcome code", key))
     for key in expected.keys() - ends.keys():
         section.add(Difference("lost", "no outcome for this welcome code", key))
+    return section
+
+
+def check_ledger(still_open: Found, outcomes: Found, now_ms: int) -> Section:
+    """What the ledger has open an hour past its deadline, and ids that two corps' outcomes share. ``now_ms`` business
+    time. What WeCom accepted may wait for its results much longer."""
+    section = Section("actions", "ledger", expected=len(still_open), found=len(still_open))
+    for key, row in still_open:
+        if row["state"] != "accepted" and 0 < row["deadline_ms"] < now_ms - GRACE_MS:
+            what = "in doubt" if row["state"] == "in_doubt" else "open"
+            section.add(Difference("different", f"still {what} an hour past its deadline", key))
+    corps: dict[str, Key] = {}
+    for key, _ in outcomes:
+        if corps.setdefault(key[1], key) != key:
+            section.add(Difference("double", "two outcomes of one action id", key))
     return section
 
 

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from siyu.audit.actions import busiest_second, check_welcomes, welcome_ends
+from siyu.audit.actions import busiest_second, check_ledger, check_welcomes, welcome_ends
 from siyu.audit.bills import read_bills
 from siyu.audit.callbacks import read_callbacks
 from siyu.audit.compare import compare
@@ -61,7 +61,7 @@ def run_audit(config: AuditConfig) -> Report:
     try:
         found_pairs, found_orders = warehouse.relationships(), warehouse.orders()
         found_days, found_outcomes = warehouse.staff_days(), warehouse.outcomes()
-        inner = warehouse.contradictions()
+        (still_open, newest_ms), inner = warehouse.open_actions(), warehouse.contradictions()
         freshness, latency = warehouse.freshness(), warehouse.welcome_latency()
     finally:
         warehouse.close()
@@ -76,6 +76,7 @@ def run_audit(config: AuditConfig) -> Report:
         compare("orders", "raw", expected_orders, found_orders),
         compare("staff days", "raw", expected_days, found_days),
         check_welcomes(contacts, found_outcomes),
+        check_ledger(still_open, found_outcomes, newest_ms),
         _check_recorded_outcomes(recorded, found_outcomes, int((began - FRESHNESS_TARGET_S) * 1000)),
         _contradictions("events", "raw", [*callbacks.contradictions, *bills.contradictions]),
         _contradictions(

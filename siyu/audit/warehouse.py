@@ -106,6 +106,23 @@ class Warehouse:
             for corp_id, action_id, finished_at, *rest in self._rows(sql)
         ]
 
+    def open_actions(self) -> tuple[Found, int]:
+        """What the ledger has open and has no outcome, by (corp, action); and the newest business time (epoch ms) at
+        which anything was asked for, 0 without actions."""
+        sql = """
+            SELECT corp_id, action_id, state, toUnixTimestamp64Milli(deadline)
+            FROM action_now
+            WHERE state != 'ended' AND (corp_id, action_id) NOT IN (SELECT corp_id, action_id FROM action_outcome)"""
+        newest = """
+            SELECT toUnixTimestamp64Milli(greatest(
+                (SELECT max(created) FROM action), (SELECT max(created) FROM action_outcome)))"""
+        found: Found = [
+            ((corp_id, action_id), {"state": state, "deadline_ms": deadline_ms})
+            for corp_id, action_id, state, deadline_ms in self._rows(sql)
+        ]
+        ((now_ms,),) = self._rows(newest)
+        return found, now_ms
+
     def contradictions(self) -> list[tuple[str, Key]]:
         """(table, key) where a table holds rows that no reader could tell which of is right."""
         found = []

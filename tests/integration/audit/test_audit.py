@@ -217,6 +217,10 @@ def test_a_right_system_is_clean(system: System) -> None:
 LATER = "toDateTime64('2030-01-01 00:00:00', 3, 'Asia/Shanghai')"
 COPY = "INSERT INTO TABLE.{0} SELECT * REPLACE ({1}) FROM (SELECT * FROM TABLE.{0}_now WHERE {2})"
 REMOVE = "ALTER TABLE TABLE.{0} DELETE WHERE {1} SETTINGS mutations_sync = 2"
+STUCK = (
+    "INSERT INTO TABLE.action (corp_id, action_id, state, created, deadline) "
+    f"VALUES ('{CORP}', 'a9', 'waiting', '2026-03-02 00:00:00', '2026-03-01 00:00:00')"
+)
 ALTER = "ALTER TABLE TABLE.{0} UPDATE {1} WHERE {2} SETTINGS mutations_sync = 2"
 
 
@@ -239,6 +243,7 @@ ALTER = "ALTER TABLE TABLE.{0} UPDATE {1} WHERE {2} SETTINGS mutations_sync = 2"
         ),
         ("added", COPY.format("orders", "'o77' AS order_id", "order_id = 'o3'"), "orders", (0, 1, 0)),
         ("added", COPY.format("action_outcome", "'a3' AS action_id", "action_id = 'a1'"), "actions", (0, 1, 0)),
+        ("stuck", STUCK, "actions", (0, 0, 1)),
         (
             "stale",
             COPY.format("relationship", "'friend' AS status, revision + 1 AS revision", "status LIKE 'del%'"),
