@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import unquote
+
+from siyu.content.normal import INVISIBLE
 
 LinkFault = Literal["short", "raw_address", "not_https", "carries_address", "names_user", "foreign_letters"]
 
@@ -13,6 +16,7 @@ _PARTS = re.compile(
     r"(?s)(?:([a-z][a-z0-9+.-]{0,20}):)?(?://)?(?:([^/?#]*)@)?(\[[^\]]*\]|[^/?#:]*)(:[^/?#]*)?([/?#].*)?"
 )
 _NUMBERS = re.compile(r"(?:0x[0-9a-f]{1,8}|[0-9]{1,10})(?:\.(?:0x[0-9a-f]{1,8}|[0-9]{1,10})){0,3}")
+_HOST_FIRST = re.compile(r"(?:[a-z0-9-]{1,63}\.){1,6}[a-z]{2,24}(?:[/:?]|$)")
 _UNQUOTED = 3
 """An address may be quoted more than once to hide; deeper than this no browser's visitor is led on purpose."""
 
@@ -31,8 +35,9 @@ def faults(address: str, rules: LinkRules) -> list[LinkFault]:
     """Everything wrong with one address, in a fixed order. ``address`` as written, with or without a scheme. Never
     raises. An address without a scheme inside a text is opened by WeChat as a link, so it is looked at in the same way;
     what scheme it will get is unknown and not held against it."""
-    form = address.strip()
-    parts = _PARTS.fullmatch(form.lower())
+    form = unicodedata.normalize("NFKC", address).lower()
+    form = "".join(sign for sign in form if unicodedata.category(sign) not in INVISIBLE).strip()
+    parts = _PARTS.fullmatch(form)
     assert parts is not None, "every part of the expression may be empty"
     scheme, user, host, _port, rest = parts.groups()
     host = host.rstrip(".")
@@ -59,7 +64,7 @@ def _carries_address(rest: str, rules: LinkRules) -> bool:
             return True
         for pair in re.split(r"[?&#;]", rest):
             name, _equals, value = pair.partition("=")
-            if name in rules.parameters and (value.startswith("//") or re.match(r"[a-z0-9-]+(\.[a-z0-9-]+)+", value)):
+            if name in rules.parameters and (value.startswith("//") or _HOST_FIRST.match(value)):
                 return True
         unquoted = unquote(rest)
         if unquoted == rest:

@@ -1,8 +1,8 @@
 """How good the rules are on labelled sentences: recall and precision of every family and rule, false alarms over all.
 
 *Recall*: of the objections a reader would make (a sentence and a family), the share the linter makes. *False alarms*:
-of the sentences without objection, the share the linter objects to. *Precision*: of the linter's objections, the share a
-reader would make. A rule's recall is its share of its family's sentences: rules of a family divide the work, so the
+of the sentences without objection, the share the linter objects to. *Precision*: of the linter's objections, the share
+a reader would make. A rule's recall is its share of its family's sentences: rules of a family divide the work, so the
 family's recall is what counts.
 """
 

@@ -32,7 +32,8 @@ _ASCII_SYMBOLS = "\"#&'()*<=>@[\\]^`{|}~"
 """Dropped like every symbol, but only after addresses have been found."""
 _FILLERS = "\u115f\u1160\u3164\uffa0"
 """Letters by their category, and nothing to see."""
-_INVISIBLE = frozenset({"Cf", "Mn", "Me", "Cc", "Cs", "Cn"})
+INVISIBLE = frozenset({"Cf", "Mn", "Me", "Cc", "Cs", "Cn"})
+"""Categories of characters that show nothing by themselves."""
 _REMEMBERED = 20_000
 """Characters whose form is remembered: more than any language uses, less than an attacker could make us keep."""
 
@@ -52,6 +53,8 @@ _ADDRESS = re.compile(
     r"[a-z0-9._~:/?#@!$&'()*+,;=%\[\]-]{1,2048}"
 )
 _BARE_HOST = re.compile(r"(?:[a-z0-9-]{1,63}\.){1,6}([a-z]{2,24})(?=[/:?#]|$)")
+_BARE_NUMBERS = re.compile(r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?=[/:])")
+"""Four numbers alone are a version or a size; with a path or a port behind them they are an address."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,7 @@ class Characters:
             text = match[0].rstrip(".,;:!?')]")
             if not text.startswith("http"):
                 host = _BARE_HOST.match(text)
-                if host is None or host[1] not in self.domains:
+                if (host is None or host[1] not in self.domains) and not _BARE_NUMBERS.match(text):
                     continue
             found.append((match.start(), match.start() + len(text)))
         return found
@@ -172,7 +175,7 @@ def _class(part: str) -> str:
         return _DROPPED
     if part.isalnum() or part in _KEPT or part in _LATIN_INSIDE or part in _ASCII_SYMBOLS:
         return part
-    return _DROPPED if unicodedata.category(part) in _INVISIBLE else _SYMBOL
+    return _DROPPED if unicodedata.category(part) in INVISIBLE else _SYMBOL
 
 
 class _Table(dict[int, str]):
