@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import itertools
 import json
 import sys
 import time
@@ -380,24 +381,35 @@ def ban(o: argparse.Namespace) -> Figures:
         say("word of both bans is out; watching for 90 s")
         until(lambda: work.business_ms(s) > told["corp"] + 90_000, "90 s", 120, check=s.check_alive)
         crew.stop()
+        ends = work.outcomes(Cluster(s.bootstrap))
         verdict = judge(s)
         last = {"staff": 0, "corp": 0, "others": 0}
         before = {"staff": 0, "corp": 0}
+        others: list[int] = []
         for call in read_calls(s.calls_file):
             if call.endpoint != work.TAG:
                 continue
             whose = "corp" if call.corp_id == banned_corp else "staff" if call.staff_id == staff_id else "others"
             last[whose] = max(last[whose], call.business_ms)
-            if whose != "others" and call.business_ms < told[whose]:
+            if whose == "others":
+                others.append(call.business_ms)
+            elif call.business_ms < told[whose]:
                 before[whose] += 1
     stopped = {whose: round((last[whose] - at) / 1000, 2) for whose, at in told.items()}
+    others.sort()
+    pauses = [(after - before) / 1000 for before, after in itertools.pairwise(others)]
     return {
+        "claim": "word of a ban stops a staff member within 5 s and a corp within 60 s, and nobody else",
         "calls_before": before,
         "last_call_s_after": stopped,
         "others_went_on_s": round((last["others"] - told["corp"]) / 1000, 1),
+        "others_longest_pause_s": round(max(pauses, default=0.0), 2),
         "over": verdict["over"],
+        "outcomes": ends.figures(),
         "ok": verdict["ok"]
+        and not ends.more_than_one
         and all(before.values())
+        and max(pauses, default=0.0) <= 5
         and stopped["staff"] <= 5
         and stopped["corp"] <= 60
         and last["others"] > told["corp"] + 60_000,
