@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import httpx2
@@ -11,7 +12,7 @@ from conftest import TAG, Stores, known, outcome
 from json_schema import Mismatch, check, resolve
 
 from siyu.actions import control
-from siyu.events import QuotaState
+from siyu.events import QuotaState, schemas_dir
 from siyu.ops.clock import wall_ms
 
 VIEW = {
@@ -171,3 +172,18 @@ def test_the_checker_of_these_tests_finds_what_does_not_fit() -> None:
     for wrong in ({}, {"a": 0}, {"a": True}, {"a": "1"}, {"a": 1, "b": 2}):
         with pytest.raises(Mismatch):
             check(wrong, schema, {})
+
+
+def test_the_page_about_the_api_names_every_operation_and_every_refusal(document: dict[str, Any]) -> None:
+    page = (schemas_dir().parent / "docs/api.md").read_text()
+    for method, path, operation in operations(document).values():
+        row = next(line for line in page.splitlines() if line.startswith(f"| {method} | `{path}` |"))
+        assert f"| {'operator' if 'operator' in operation['description'] else 'reader'} |" in row
+        for parameter in operation["parameters"]:
+            if parameter["in"] == "query" and parameter["name"] != "people" and method == "GET":
+                assert parameter["name"] in row or path.endswith("{action_id}")
+    code = "|".join((r'Refused\(\s*"(\w+)"', r'NotFound\(\s*"(\w+)"', r'_Stop\(\s*\d+, "(\w+)"'))
+    for folder in ("siyu/actions", "services/api"):
+        for file in (schemas_dir().parent / folder).glob("*.py"):
+            for found in re.finditer(code, file.read_text()):
+                assert f"`{next(filter(None, found.groups()))}`" in page
