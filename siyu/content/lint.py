@@ -35,28 +35,11 @@ class Finding:
     """Where in a payload the text stands (``$.text.content``); empty for a bare text."""
 
 
-class _Look:
-    """Which words stand in one text; asked once a word, whatever number of patterns need it."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._known: dict[str, bool] = {}
-
-    def may_match(self, pattern: Pattern) -> bool:
-        return all(any(map(self._stands, group)) for group in pattern.needed)
-
-    def _stands(self, word: str) -> bool:
-        known = self._known.get(word)
-        if known is None:
-            known = self._known[word] = word in self._text
-        return known
-
-
 def lint(text: str, rules: RuleSet, channel: Channel = "any") -> list[Finding]:
     """Everything the rules object to, in the order of the text. ``channel``: where the text will be read; ``any``
     applies every rule. Matches of one rule that overlap are one finding."""
     normal = rules.characters.normal(text)
-    look = _Look(normal.text)
+    present = rules.words.present(normal.text)
     found: list[Finding] = []
     wrong_links: list[tuple[tuple[int, int], list[LinkFault]]] | None = None
     for rule in rules.by_channel[channel]:
@@ -66,11 +49,11 @@ def lint(text: str, rules: RuleSet, channel: Channel = "any") -> list[Finding]:
                 wrong_links = [((s, e), faults(text[s:e], rules.links)) for s, e in normal.links]
             spans.extend(span for span, wrong in wrong_links if not rule.links.isdisjoint(wrong))
         for pattern in rule.match:
-            if look.may_match(pattern):
-                spans.extend(normal.span(*match) for match in _matches(pattern, rule, normal, look))
+            if pattern.may_match(present):
+                spans.extend(normal.span(*match) for match in _matches(pattern, rule, normal, present))
         for pattern in rule.disguised:
-            if look.may_match(pattern):
-                for match in _matches(pattern, rule, normal, look):
+            if pattern.may_match(present):
+                for match in _matches(pattern, rule, normal, present):
                     start, end = normal.span(*match)
                     if normal.interrupted(*match) or rules.characters.disguised(text[start:end]):
                         spans.append((start, end))
@@ -93,7 +76,7 @@ def _finding(rule: Rule, text: str, span: tuple[int, int]) -> Finding:
     return Finding(rule.id, rule.family, rule.severity, span, text[span[0] : span[1]], rule.message_zh, rule.message_en)
 
 
-def _matches(pattern: Pattern, rule: Rule, normal: Normal, look: _Look) -> Iterator[tuple[int, int]]:
+def _matches(pattern: Pattern, rule: Rule, normal: Normal, present: frozenset[str]) -> Iterator[tuple[int, int]]:
     """Matches no exception speaks for, as spans of the normal text."""
     text = normal.text
     excepted: list[tuple[int, int]] | None = None
@@ -101,7 +84,7 @@ def _matches(pattern: Pattern, rule: Rule, normal: Normal, look: _Look) -> Itera
     while match := pattern.regex.search(text, at):
         start, end = match.span()
         if excepted is None:
-            excepted = _joined([m.span() for p in rule.unless if look.may_match(p) for m in p.regex.finditer(text)])
+            excepted = _joined([m.span() for p in rule.unless if p.may_match(present) for m in p.regex.finditer(text)])
         if _overlaps(start, end, excepted) or _excepted(start, end, rule, text):
             at = start + 1
         else:

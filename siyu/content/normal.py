@@ -110,9 +110,12 @@ class Characters:
     def normal(self, text: str) -> Normal:
         """Never raises, for any text."""
         plain = text.translate(self._table)
-        if len(plain) == len(text) and _DROPPED not in plain:
-            return self._dense(text, plain, None)
-        where: list[int] = []
+        if len(plain) == len(text):
+            if _DROPPED not in plain:
+                return self._dense(text, plain, None)
+            where = [index for index, sign in enumerate(plain) if sign != _DROPPED]
+            return self._dense(text, plain.replace(_DROPPED, ""), where)
+        where = []
         parts: list[str] = []
         for index, character in enumerate(text):
             form = self._table[ord(character)].replace(_DROPPED, "")

@@ -19,7 +19,7 @@ length of the text. Patterns are matched against :class:`siyu.content.normal.Nor
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -62,6 +62,29 @@ class Pattern:
     """Written literally in it."""
     needed: tuple[frozenset[str], ...]
     """Of each set one string must stand in the text, or the pattern cannot match: a cheap look before the search."""
+
+    def may_match(self, present: frozenset[str]) -> bool:
+        """False: it does not match a text in which only these words of a :class:`Words` stand."""
+        return not any(present.isdisjoint(group) for group in self.needed)
+
+
+class Words:
+    """Which of many words stand in a text, found in one pass over the text: by their first two characters."""
+
+    def __init__(self, patterns: Iterable[Pattern]) -> None:
+        words = {word for pattern in patterns for group in pattern.needed for word in group}
+        self._single = frozenset(word for word in words if len(word) == 1)
+        self._beginning: dict[str, list[str]] = {}
+        for word in words - self._single:
+            self._beginning.setdefault(word[:2], []).append(word)
+
+    def present(self, text: str) -> frozenset[str]:
+        """The words that stand in the text."""
+        pairs = set(map(str.__add__, text, text[1:]))
+        found = set(self._single.intersection(text))
+        for beginning in pairs & self._beginning.keys():
+            found.update(word for word in self._beginning[beginning] if word in text)
+        return frozenset(found)
 
 
 def compile_pattern(source: str, words: Mapping[str, Sequence[str]]) -> Pattern:

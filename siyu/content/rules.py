@@ -24,7 +24,7 @@ from siyu.content.errors import ContentError
 from siyu.content.files import File, parse_yaml, read_yaml
 from siyu.content.links import LinkFault, LinkRules
 from siyu.content.normal import Characters
-from siyu.content.patterns import Pattern, PatternError, compile_pattern
+from siyu.content.patterns import Pattern, PatternError, Words, compile_pattern
 from siyu.events import schemas_dir
 from siyu.wecom.errors import beijing_midnight_ms
 
@@ -165,6 +165,13 @@ class RuleSet:
             channel: tuple(r for r in self.rules if channel == "any" or not r.channels or channel in r.channels)
             for channel in CHANNELS
         }
+
+    @cached_property
+    def words(self) -> Words:
+        """Every word a pattern needs."""
+        return Words(
+            pattern for rule in self.rules for group in (rule.match, rule.disguised, rule.unless) for pattern in group
+        )
 
 
 class ContentRules:

@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siyu.content import RuleSet
-from siyu.content.lint import _Look
 from siyu.content.measure import default_corpus, load_corpus
-from siyu.content.patterns import MOST_WORK, Pattern, PatternError, compile_pattern
+from siyu.content.patterns import MOST_WORK, Pattern, PatternError, Words, compile_pattern
 
 WORDS = {"share": ["转发", "转", "分享到"], "gain": ["领", "红包"]}
 
@@ -72,7 +71,7 @@ def test_the_cheap_look_never_hides_a_match(source: str, text: str) -> None:
     except PatternError:
         return
     if pattern.regex.search(text):
-        assert _Look(text).may_match(pattern)
+        assert pattern.may_match(Words([pattern]).present(text))
 
 
 @given(source=PIECES)
@@ -105,12 +104,14 @@ def test_every_shipped_pattern_is_bounded_and_looked_for_only_where_its_words_st
         for sentence in load_corpus(path)
     ]
 
+    words = Words(patterns)
+
     assert len(patterns) > 200
     assert max(pattern.work for pattern in patterns) <= MOST_WORK
     for pattern in patterns:
         for text in texts:
             if pattern.regex.search(text):
-                assert _Look(text).may_match(pattern), pattern.source
+                assert pattern.may_match(words.present(text)), pattern.source
 
 
 def test_no_sentence_of_the_corpus_is_a_rule(rules: RuleSet) -> None:
