@@ -112,14 +112,15 @@ class Cluster:
         with _reader(self.bootstrap) as reader:
             numbers = self._admin.list_topics(topic, timeout=_TIMEOUT_S).topics[topic].partitions
             reader.assign([TopicPartition(topic, number, 0) for number in numbers])
-            open_partitions = len(numbers)
+            # By number: a partition that grows meanwhile ends more than once.
+            open_partitions = set(numbers)
             while open_partitions:
                 for message in reader.consume(_CHUNK, 0.2):
                     error = message.error()
                     if error is None:
                         yield message.key() or b"", message.value()
                     elif error.code() == KafkaError._PARTITION_EOF:
-                        open_partitions -= 1
+                        open_partitions.discard(message.partition())
                     else:
                         raise KafkaException(error)
 
