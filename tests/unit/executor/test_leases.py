@@ -285,6 +285,21 @@ def test_a_grant_is_never_visible_before_the_state_that_counts_it() -> None:
     assert successor.usage(world.now)[0].in_flight == granted > 0
 
 
+def test_an_ask_that_comes_again_after_a_takeover_is_not_granted_again() -> None:
+    world = World(limit_set(*SMALL), 2, TIMES, 6, delay=(10, 10))
+    world.take(1)
+    (ask,) = world.shards[1].leases.outgoing(world.now)
+    world.shards[0].leases.receive(ask, world.now)
+    world.now += TIMES.grant_every_ms
+    world.cycle(0)
+    world.crash(0)
+    owner = world.shards[0].leases
+    before = owner.usage(world.now)[0].in_flight
+    owner.receive(ask, world.now)
+    assert owner.outgoing(world.now) == []
+    assert owner.usage(world.now)[0].in_flight == before > 0
+
+
 @pytest.mark.parametrize("damage", [lambda state: state[:-7], lambda state: state[:9] + b"\x07" + state[10:]])
 def test_a_damaged_state_is_refused(damage: Any) -> None:
     world = World(limit_set(*SMALL), 2, TIMES, 6, delay=(10, 10))

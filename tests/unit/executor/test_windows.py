@@ -61,6 +61,7 @@ def test_it_says_when_units_will_have_left_a_window() -> None:
     assert history.freed_at(1, 0, spans, NOW + 300) == NOW + 10 + 2_400
     assert history.freed_at(3, 0, spans, NOW + 300) == NOW + 110 + 2_400
     assert history.freed_at(7, 0, spans, NOW + 300) == 0
+    assert history.freed_at(1, 0, spans, NOW + 10 + 2_400) == NOW + 110 + 2_400
     assert history.used(NOW + 110 + 2_399, spans) == [4]
     assert history.used(NOW + 110 + 2_400, spans) == [2]
 
