@@ -42,6 +42,7 @@ from benchmarks.harness.executors import (
     deeds,
     platform_limits,
     site,
+    strikes,
     until,
     write_limits,
 )
@@ -55,6 +56,8 @@ from siyu.limits import LimitRegistry, load_registry
 from siyu.limits.source import records_of
 
 LATENCY_MS = "10"
+STRUCK_WITHIN_S = 6.0
+"""Of the beginning of a send: that long its calls are under way."""
 HEEDED_WITHIN_MS = 1_000
 """A dated change of a limit, in every process."""
 _FEW = 20
@@ -215,7 +218,7 @@ def send(o: argparse.Namespace) -> Figures:
         s.tell("faults", {"endpoint": MASS_MESSAGE, "share": o.lost, "after_effect": True})
         began = time.monotonic()
         seconds = o.rounds * o.seconds
-        plan = deeds(o.seed, o.executors, seconds + 30, o.every)
+        plan = strikes(o.seed, o.executors, o.rounds, o.seconds, o.strikes, within_s=STRUCK_WITHIN_S)
         sent = 0
 
         def watch() -> None:
@@ -561,7 +564,7 @@ def _arguments() -> argparse.ArgumentParser:
         people=(100_000, "of one send"),
         rounds=(3, "sends, one after the other, each to others"),
         seconds=(60.0, "from one send to the next"),
-        every=(4.0, "seconds between two deeds, in the mean"),
+        strikes=(9, "kills and freezes in each round"),
         executors=(2, "processes"),
         shards=(8, "partitions"),
         staff=(200, "members"),

@@ -186,6 +186,20 @@ def deeds(seed: int, executors: int, seconds: float, every_s: float) -> list[Dee
         busy[index] = at + lasts
 
 
+def strikes(seed: int, executors: int, rounds: int, seconds: float, each: int, within_s: float) -> list[Deed]:
+    """So many deeds in every round of so many seconds: two of three in its first ``within_s``, while calls are made,
+    the others anywhere. Everybody may be hit, also all at once. The same seed, the same deeds."""
+    chance = random.Random(f"{seed}|strikes")
+    found: list[Deed] = []
+    for number in range(rounds):
+        for strike in range(each):
+            at = number * seconds + chance.uniform(0, seconds if strike % 3 == 2 else within_s)
+            kind: Literal["kill", "freeze", "stop"] = chance.choice(["kill", "kill", "kill", "freeze"])
+            lasts = chance.choice([0.3, 3.0, 15.0]) if kind == "freeze" else chance.uniform(0.0, 1.0)
+            found.append(Deed(at, chance.randrange(executors), kind, lasts))
+    return sorted(found, key=lambda deed: deed.at_s)
+
+
 class Executors:
     """So many executor processes of one site."""
 
@@ -253,6 +267,8 @@ class Executors:
 
     def _do(self, deed: Deed, now: float) -> None:
         service = self.all[deed.index]
+        if any(other.index == deed.index for _, other in self._back):
+            return  # still away from what was done to it before
         {"kill": service.kill, "freeze": service.freeze, "stop": service.terminate}[deed.kind]()
         say(f"{now:7.1f} s: {deed.kind} executor {deed.index} for {deed.seconds:.1f} s")
         self._back.append((now + deed.seconds, deed))

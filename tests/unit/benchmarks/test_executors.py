@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from benchmarks.harness.backlog import People, scenario, send_to, tagging
-from benchmarks.harness.executors import LIMITS, UNLIMITED, deeds, platform_limits, write_corps, write_limits
+from benchmarks.harness.executors import LIMITS, UNLIMITED, deeds, platform_limits, strikes, write_corps, write_limits
 from siyu.limits import load_registry
 from siyu.ops.corps import load_corps
 
@@ -28,6 +28,15 @@ def test_half_of_the_fleet_stays_and_nobody_is_away_twice_at_once(executors: int
         away = [other for other in plan if other.at_s <= deed.at_s < other.at_s + other.seconds]
         assert len({other.index for other in away}) == len(away)
         assert len(away) <= max(1, executors // 2)
+
+
+def test_strikes_come_when_calls_are_under_way() -> None:
+    plan = strikes(2, 2, rounds=3, seconds=60, each=9, within_s=6)
+    assert plan == strikes(2, 2, rounds=3, seconds=60, each=9, within_s=6)
+    for number in range(3):
+        early = [deed for deed in plan if 0 <= deed.at_s - number * 60 < 6]
+        assert len(early) >= 6
+    assert [deed.at_s for deed in plan] == sorted(deed.at_s for deed in plan)
 
 
 def test_no_deed_is_too_late_to_be_over() -> None:
