@@ -265,8 +265,9 @@ class ActionStore:
             return set()
         found = self._rows(
             "SELECT DISTINCT corp_id, action_id FROM action_outcome "
-            "WHERE corp_id IN {corps:Array(String)} AND action_id IN {ids:Array(String)}",
-            {"corps": sorted({row["corp_id"] for row in rows}), "ids": [row["action_id"] for row in rows]},
+            # Bound by the client, into the body: a thousand ids are too much for parameters in a URL.
+            "WHERE corp_id IN %(corps)s AND action_id IN %(ids)s",
+            {"corps": tuple({row["corp_id"] for row in rows}), "ids": tuple(row["action_id"] for row in rows)},
         )
         return {(row["corp_id"], row["action_id"]) for row in found}
 

@@ -12,7 +12,7 @@ from deploy.local.clickhouse import LocalClickHouse
 from deploy.local.ports import free_ports
 from siyu.actions.errors import Invalid, Unavailable
 from siyu.actions.model import hashed
-from siyu.actions.store import ActionStore, Filter
+from siyu.actions.store import MOST, ActionStore, Filter
 
 pytestmark = pytest.mark.integration
 
@@ -98,6 +98,20 @@ def test_pages_hold_every_action_once_newest_first(store: ActionStore, insert: I
     assert sorted(whole) == sorted([f"o{n}" for n in range(20)] + [f"l{n}" for n in range(10)])
     assert created == sorted(created, reverse=True)
     assert pages <= 12
+
+
+def test_the_longest_page_can_be_asked_for(store: ActionStore, insert: Insert, corp_id: str) -> None:
+    strange = "it's a \\ 'strange\\' id %s {corp:String}"
+    insert(
+        *(entry(corp_id, f"{n:064d}", created_ms=NOW) for n in range(MOST)), entry(corp_id, strange, created_ms=NOW + 1)
+    )
+    page, following = store.page(Filter(corp_id=corp_id), limit=MOST)
+    assert len(page) == MOST
+    assert page[0].action_id == strange
+    assert following is not None
+    insert(outcome(corp_id, strange, created_ms=NOW + 1))
+    page, following = store.page(Filter(corp_id=corp_id, state="open"), limit=MOST)
+    assert (len(page), following) == (MOST, None)
 
 
 def test_an_outcome_ends_an_action_even_while_the_ledger_says_otherwise(
