@@ -40,7 +40,7 @@ def read_level(state: QuotaState, *, people: bool = False) -> QuotaLevel:
         # Its text names a field or a place, and quotes no value.
         raise ValueError(f"a view of quota.state is not readable: {error}") from None
     return QuotaLevel(
-        level=state.level if people else masked(state.level, state.corp_id, state.endpoint),
+        level=state.level if people else masked(state.level),
         corp_id=state.corp_id,
         endpoint=state.endpoint,
         shard=state.shard,
@@ -94,9 +94,10 @@ def scope_of(level: str) -> str:
     return level.partition("|")[0]
 
 
-def masked(level: str, corp_id: str, endpoint: str) -> str:
-    """The level with the customer in it as a hash. Other levels name no customer."""
+def masked(level: str) -> str:
+    """``customer_api|corp|customer|endpoint`` with the customer as a hash. Other levels name no customer."""
     scope, *rest = level.split("|")
     if scope != "customer_api":
         return level
-    return "|".join([scope, *(part if part in ("", corp_id, endpoint) else hashed(part) for part in rest)])
+    corp_id, customer_id, *others = rest if len(rest) > 1 else ["", *rest]
+    return "|".join([scope, corp_id, hashed(customer_id), *others])

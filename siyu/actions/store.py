@@ -289,6 +289,8 @@ class ActionStore:
         except ClickHouseError as error:
             client.close()
             code = error_code(error)
+            if code is None:  # it is away, or was: the other connections are no better
+                self.close()
             what = "does not answer" if code is None else f"refuses (code {code}); are the migrations applied?"
             raise Unavailable("clickhouse_unavailable", f"ClickHouse {what}") from error
         except BaseException:
@@ -344,17 +346,24 @@ def _admission(row: Mapping[str, Any], people: bool) -> Admission | None:
     if not row["admission"]:
         return None
     try:
-        read = _decode_admission(row["admission"])
-    except msgspec.DecodeError:
+        return read_admission(row["admission"].encode(), row["limits_revision"], people=people)
+    except ValueError:
         # It was written by a release that explains otherwise; what the rest of the row says is still true.
-        read = _Admission(row["admitted_at_ms"], row["lane"], [])
+        return Admission(
+            at_ms=row["admitted_at_ms"] or None, lane=row["lane"], limits_revision=row["limits_revision"], levels=[]
+        )
+
+
+def read_admission(explained: bytes, limits_revision: str, *, people: bool = False) -> Admission:
+    """``LedgerEntry.admission`` for people. Raises ValueError when it is none."""
+    read = _decode_admission(explained)
     return Admission(
         at_ms=read.at_ms or None,
         lane=read.lane,
-        limits_revision=row["limits_revision"],
+        limits_revision=limits_revision,
         levels=[
             AdmittedLevel(
-                level=level.level if people else masked(level.level, row["corp_id"], row["endpoint"]),
+                level=level.level if people else masked(level.level),
                 limits=[
                     AdmittedLimit(
                         id=limit.id,

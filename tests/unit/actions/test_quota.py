@@ -8,7 +8,8 @@ import pytest
 
 from siyu.actions import quota
 from siyu.actions.model import hashed
-from siyu.events import QuotaState
+from siyu.events import QuotaState, schemas_dir
+from siyu.limits import load_registry
 
 NOW = 1_790_913_600_000
 ENDPOINT = "externalcontact/mark_tag"
@@ -61,7 +62,8 @@ def test_single_levels_are_left_out_unless_frozen_or_asked_for() -> None:
 def test_a_customer_is_named_only_when_people_were_asked_for() -> None:
     (hidden,) = quota.select([CUSTOMER], at_ms=NOW, business_ms=NOW).levels
     assert "wmSecret" not in hidden.level
-    assert hashed("wmSecret") in hidden.level
+    assert hidden.level == f"customer_api|ww1|{hashed('wmSecret')}|{ENDPOINT}"
+    assert "wmSecret" not in quota.masked("customer_api|wmSecret")
     (shown,) = quota.select([CUSTOMER], at_ms=NOW, business_ms=NOW, people=True).levels
     assert shown.level == CUSTOMER.level
 
@@ -77,3 +79,25 @@ def test_a_corp_sees_its_own_levels_and_those_that_all_share() -> None:
 def test_a_view_that_is_none_is_an_error_that_quotes_nothing(view: bytes) -> None:
     with pytest.raises(ValueError, match="not readable"):
         quota.read_level(state("corp_api|ww1|x", view=view))
+
+
+def test_what_the_governor_writes_can_be_read() -> None:
+    """They meet in the topic only; what one writes the other must understand."""
+    from services.executor.governor import Claim, Governor
+    from siyu.actions.store import read_admission
+
+    limits = load_registry(schemas_dir() / "limits").at(NOW)
+    governor = Governor(limits, egress="10.0.0.1", corps=["ww1"], load=lambda _: None, allowance=lambda *_: 100)
+    path = governor.path(Claim("ww1", "1000002", ENDPOINT, "s1", "wmSecret"))
+    assert governor.reserve(path, "bulk", NOW) == 0
+    assert governor.begin(path, "bulk", NOW)
+    admission = read_admission(governor.explain(path, "bulk", NOW), "r1")
+    assert (admission.lane, admission.at_ms) == ("bulk", NOW)
+    assert any(limit.used == 1 for level in admission.levels for limit in level.limits)
+    levels = [
+        quota.read_level(QuotaState(d.level, d.corp_id, d.endpoint, 0, d.state, d.view, NOW))
+        for d in governor.take_dirty(NOW, NOW + 10_000)
+    ]
+    assert levels
+    assert all(0 <= window.used <= window.amount for level in levels for window in level.windows)
+    assert any(window.used == 1 for level in levels for window in level.windows)
