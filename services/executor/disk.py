@@ -45,6 +45,7 @@ class Disk:
             self._db = Rdict(str(folder / "ledger"), _options())
         self._held: dict[tuple[int, int, int], bytes] = {}
         self._held_bytes = 0
+        self._noted: set[tuple[str, str]] = set()
         # Offsets of a spool belong to one owner's reading, so what an earlier process left is of no use.
         shutil.rmtree(folder / "spool", ignore_errors=True)
         self._spool = Rdict(str(folder / "spool"), _options())
@@ -68,13 +69,17 @@ class Disk:
         found: bytes | None = self._db.get(_HEAD.pack(shard, _LEDGER) + action_id.encode())
         return found
 
+    def note_made(self, corp_id: str, message_id: str) -> None:
+        """Known from now on, durable with the batch that says so."""
+        self._noted.add((corp_id, message_id))
+
     def knows_message(self, corp_id: str, message_id: str) -> bool:
         """Whether a call of ours is known to have made what the platform calls so."""
-        return self._db.get(_message_key(corp_id, message_id)) is not None
+        return (corp_id, message_id) in self._noted or self._db.get(_message_key(corp_id, message_id)) is not None
 
     def batch(self, shard: int, topic_id: str) -> LedgerBatch:
         """Changes of a shard's ledger to be written as one."""
-        return LedgerBatch(self._db, shard, topic_id)
+        return LedgerBatch(self._db, shard, topic_id, self._noted)
 
     def entries(self, shard: int) -> Iterator[tuple[str, bytes]]:
         """Every entry, ended ones too."""
@@ -142,7 +147,9 @@ class Disk:
 class LedgerBatch:
     """Ledger changes and the position they lead to; nothing of it is visible before :meth:`write`."""
 
-    def __init__(self, db: Any, shard: int, topic_id: str) -> None:
+    def __init__(self, db: Any, shard: int, topic_id: str, noted: set[tuple[str, str]]) -> None:
+        self._noted = noted
+        self._made: list[tuple[str, str]] = []
         self._db = db
         self._shard = shard
         self._topic_id = topic_id
@@ -158,6 +165,7 @@ class LedgerBatch:
     def made(self, corp_id: str, message_id: str) -> None:
         """A call of ours made this."""
         self._batch.put(_message_key(corp_id, message_id), b"")
+        self._made.append((corp_id, message_id))
 
     def delete(self, action_id: str, ended_at_ms: int) -> None:
         """Forgets an entry."""
@@ -171,6 +179,7 @@ class LedgerBatch:
             position = _OFFSET.pack(self.next_offset) + self._topic_id.encode()
             self._batch.put(_HEAD.pack(self._shard, _POSITION), position)
         self._db.write(self._batch)
+        self._noted.difference_update(self._made)
 
     def _ended_key(self, action_id: str, ended_at_ms: int) -> bytes:
         return _HEAD.pack(self._shard, _ENDED) + _OFFSET.pack(ended_at_ms) + action_id.encode()

@@ -391,6 +391,18 @@ class Governor:
             known = self._levels[level] = Level(level, rules)
         known.unpack(state, now_ms)
 
+    def mistrust(self, level: str, now_ms: int) -> None:
+        """What was used of a level cannot be read: nothing is admitted there before its longest window is over."""
+        now_ms = self._at(now_ms)
+        rules = self._rules_of_key(level)
+        if rules is None or level.startswith("ip_api|"):
+            return
+        known = self._levels[level] = Level(level, rules)
+        ends = [now_ms + length for length, _ in rules.spans]
+        ends += [next_period(unit, period_start(unit, now_ms)) + rules.margins.edge_ms for _, unit in rules.calendar]
+        known.adapt().frozen_until_ms = max(ends, default=now_ms)
+        self._touch(known)
+
     def explain(self, path: Path, lane: Lane, now_ms: int) -> bytes:
         """JSON for ``LedgerEntry.admission``: every limit the call counts in, how much of it is used (in flight and
         reserved included), and what the lane may use."""

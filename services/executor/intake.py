@@ -115,7 +115,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             if shard is None or shard.state != "running":
                 continue  # it is read from where the shard says once that is open
             for record in records:
-                shard.take(lane, record)  # type: ignore[arg-type]
+                shard.take(lane, record)
         for opening in [task for task in self._opening.values() if task.done()]:
             opening.result()
         self._opening = {index: task for index, task in self._opening.items() if not task.done()}

@@ -9,7 +9,6 @@ from random import Random
 from services.executor.control import ControlTable
 from services.executor.disk import Disk
 from services.executor.gates import Gates
-from services.executor.governor import SharedLevels
 from services.executor.key_ring import KeyRing
 from services.executor.metrics import ExecutorMetrics
 from services.executor.token_rules import TokenRules
@@ -48,8 +47,6 @@ class Process:
     metrics: ExecutorMetrics
     gates: Callable[[int, str], Gates]
     """A shard's gates, for the shard and its incarnation."""
-    shared_levels: Callable[[int, str], SharedLevels | None]
-    """How a shard shares levels with others; None when every level of ours lies inside one shard."""
     ring: KeyRing
     token_rules: TokenRules
     error_table: Callable[[], ErrorTable]
@@ -62,6 +59,8 @@ class Process:
     """How long an action that ended is remembered (wall time): a repeat later than that is a new action."""
     token_timeout_ms: int
     """Of a gettoken call, wall time."""
+    fresh: Callable[[str, int], bool]
+    """Whether a table was complete within so many ms of wall time."""
     log_events: bool
 
     def observe(self, endpoint: str, result: Result) -> None:

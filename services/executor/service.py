@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Coroutine
 from random import SystemRandom
 
+import uvloop
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 from prometheus_client import CollectorRegistry
@@ -21,10 +22,11 @@ from services.executor.guard import Breaker, GuardTable
 from services.executor.intake import Fenced, Intake
 from services.executor.journal import LEDGER, QUOTA
 from services.executor.key_ring import KeyRingError, load_key_ring
+from services.executor.membership import shard_of
 from services.executor.metrics import ExecutorMetrics
 from services.executor.process import Process
 from services.executor.settings import Settings
-from services.executor.shard import Shard
+from services.executor.shard import LEASES, Shard
 from services.executor.site import LANES
 from services.executor.suppression import TOPIC as SUPPRESSIONS
 from services.executor.suppression import SuppressionTable
@@ -36,7 +38,7 @@ from services.executor.work import Surroundings
 from siyu.content import ContentError
 from siyu.content import default_folder as content_folder
 from siyu.content import load_rules as load_content
-from siyu.events import ConfigRecord, codec, schemas_dir
+from siyu.events import ConfigRecord, QuotaLease, codec, schemas_dir
 from siyu.guard.rules import RulesError
 from siyu.guard.rules import load_rules as load_guard
 from siyu.limits import LimitsError, LimitSource, load_registry
@@ -89,7 +91,8 @@ def run(settings: Settings) -> int:
     configure_logging("executor", settings.log_level)
     status = 0
     try:
-        asyncio.run(_until_signal(settings))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_until_signal(settings))
     except* Fenced as fenced:
         get_logger().error("fenced", instance=settings.instance, error_detail=str(fenced.exceptions[0]))
         status = Fenced.exit_code
@@ -131,6 +134,17 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         return intake.problem() if intake is not None else "not in the group yet"
 
     process, fixed = _process(settings, metrics, tables)
+
+    def told(key: bytes, value: bytes | None) -> None:
+        if value is None or intake is None:
+            return
+        lease = process.codec.decode_as(QuotaLease, value)
+        shard = intake.shards.get(lease.shard if lease.kind == "grant" else shard_of(lease.level, process.shards))
+        if shard is not None:
+            shard.told(lease)
+
+    # What was said before we were there is said again, or over.
+    tables.follow(LEASES, told, only_new=True)
     try:
         ops = OpsServer(settings.metrics_host, settings.metrics_port, registry=registry, live=live, ready=ready)
     except OSError:
@@ -159,7 +173,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                     while not working.done():
                         turned = time.monotonic()
                         _report(intake, process, metrics)
-                        await asyncio.wait({working}, timeout=_REPORT_SECONDS)
+                        await asyncio.wait({working, following}, timeout=_REPORT_SECONDS)
+                        if following.done() and not stop.is_set():
+                            following.result()
             finally:
                 following.cancel()
                 await asyncio.gather(following, return_exceptions=True)
@@ -247,11 +263,12 @@ def _process(
             rules=lambda: timings.at(clock.now_ms()),
             suppressed=suppressions.suppressed,
             agent_id=lambda corp_id: corps[corp_id].agent_id,
-            known_message=lambda corp_id, message_id: disk.knows_message(corp_id, message_id),
+            known_message=disk.knows_message,
+            pace=clock.rate,
         ),
         metrics=metrics,
         gates=gates,
-        shared_levels=lambda shard, incarnation: None,
+        fresh=tables.fresh,
         token_timeout_ms=_TOKEN_TIMEOUT_MS,
         known_codes=errors.at(wall_ms()).codes,
         nonce=lambda: os.urandom(12),
@@ -264,7 +281,7 @@ def _process(
 
 async def _topology(bootstrap: str, stop: asyncio.Event) -> tuple[int, str] | None:
     """Partitions of the shard topics, which must be the same in all, and the ledger's identity. None: stopped."""
-    names = [f"actions.{lane}" for lane in LANES] + [LEDGER, QUOTA, "quota.leases"]
+    names = [f"actions.{lane}" for lane in LANES] + [LEDGER, QUOTA, LEASES]
     while not stop.is_set():
         try:
             described = await asyncio.to_thread(_describe, bootstrap, names)

@@ -14,9 +14,10 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import struct
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,6 +29,8 @@ from services.executor.domain import End
 from services.executor.gates import Hold
 from services.executor.governor import Claim, Governor, Path
 from services.executor.journal import LEDGER, QUOTA, Journal, Lost, Message
+from services.executor.leases import Leases
+from services.executor.levels import StateError
 from services.executor.membership import shard_of
 from services.executor.offsets import OffsetTracker
 from services.executor.process import Process
@@ -47,7 +50,17 @@ from services.executor.work import (
     outcome_of,
     restore,
 )
-from siyu.events import Action, ActionOutcome, CodecError, Lane, LedgerEntry, QuotaState, WecomToken
+from siyu.events import (
+    Action,
+    ActionOutcome,
+    CodecError,
+    ControlRecord,
+    Lane,
+    LedgerEntry,
+    QuotaLease,
+    QuotaState,
+    WecomToken,
+)
 from siyu.events.ids import stable_id, staff_key
 from siyu.ops import dlq
 from siyu.ops.clock import wall_ms
@@ -77,9 +90,11 @@ _SHARES_A_LOOK = 2_000
 _SWEEP_SECONDS = 30.0
 _SWEEP_ACTIONS = 500
 _TABLES_RETRY_MS = 250
+_TOKENS_FRESH_MS = 5_000
 _AFTER_FINISH_MS = 20
 """A lane that waits for a call to end is asked again this often, besides at every end."""
 GUARD_SIGNALS = "guard.signals"
+LEASES = "quota.leases"
 
 State = Literal["opening", "running", "quiet", "lost", "failed", "closed"]
 
@@ -98,13 +113,17 @@ class _Input:
 class _Open:
     """An action under way and where it came from."""
 
-    __slots__ = ("asked", "origin", "source", "work")
+    __slots__ = ("appended_ms", "asked", "due_ms", "origin", "source", "work")
 
-    def __init__(self, work: Work, origin: str, source: tuple[Lane, int] | None) -> None:
+    def __init__(self, work: Work, origin: str, source: tuple[Lane, int] | None, appended_ms: int) -> None:
         self.work = work
         self.origin = origin
         self.source = source
         """Lane and offset that are not done with yet."""
+        self.appended_ms = appended_ms
+        """The broker's time of its record."""
+        self.due_ms = 0
+        """When it is looked at again; other notes about it are stale."""
         self.asked: set[str] = set()
         """Keys of asks that wait, are staged or under way."""
 
@@ -187,15 +206,24 @@ class Shard:
         self._permits: list[_Permit] = []
         self._token_owner = self._own_tokens()
         self._tokens_kept: asyncio.Task[None] | None = None
+        self._silence: Callable[[], None] = lambda: None
         self._stopped = asyncio.Event()
         self._gates = process.gates(index, self._journal.incarnation)
+        self._shared = Leases(
+            limits,
+            shard=index,
+            incarnation=self._journal.incarnation,
+            egress=process.egress,
+            shard_of=lambda level: shard_of(level, process.shards),
+            corps=process.corps.keys(),
+        )
         self.governor = Governor(
             limits,
             egress=process.egress,
             corps=process.corps.keys(),
             load=self._levels.get,
             allowance=lambda corp_id, staff_id: self._gates.allowance(corp_id, staff_id, process.clock.now_ms()),
-            shared=process.shared_levels(index, self._journal.incarnation),
+            shared=self._shared,
         )
 
     # -- taking over and leaving --------------------------------------------------------------------------------
@@ -220,6 +248,8 @@ class Shard:
         self._runner = asyncio.create_task(self._run(), name=f"shard-{self.index}")
         if self._token_owner is not None:
             self._tokens_kept = asyncio.create_task(self._token_owner.run(self._stopped))
+            self._tokens_kept.add_done_callback(self._token_owner_ended)
+        self._silence = self._process.tokens.listen(self._wake.set)
 
     def next_offsets(self) -> dict[TopicPartition, int]:
         """Where reading goes on."""
@@ -263,6 +293,7 @@ class Shard:
             call.cancel()
         await asyncio.gather(*self._calls, return_exceptions=True)
         await self._journal.close()
+        self._silence()
         self._process.control.unsubscribe(self._changes)
         self._process.disk.drop_spool(self.index)
 
@@ -270,8 +301,14 @@ class Shard:
         return self._runner is not None and not self._runner.done()
 
     def _restore_level(self, state: QuotaState, now_ms: int) -> None:
-        self._levels[state.level] = state.state
-        self.governor.restore(state.level, state.state, now_ms)
+        try:
+            self.governor.restore(state.level, state.state, now_ms)
+        except StateError as error:
+            self._process.metrics.damaged.inc()
+            self._log.error("quota_state_damaged", endpoint=state.endpoint, error_detail=str(error))
+            self.governor.mistrust(state.level, now_ms)
+        else:
+            self._levels[state.level] = state.state
 
     async def _restore_ledger(self, now_ms: int) -> None:
         disk, codec = self._process.disk, self._process.codec
@@ -317,7 +354,7 @@ class Shard:
             self._process.metrics.damaged.inc()
             self._log.error("ledger_entry_damaged", action_id=root, error_detail=str(error))
             return
-        self._open[root] = _Open(work, first.origin, None)
+        self._open[root] = _Open(work, first.origin, None, first.updated_at_ms)
         self._look(root, now_ms)
 
     # -- taking in ----------------------------------------------------------------------------------------------
@@ -353,10 +390,11 @@ class Shard:
             self._reroute(lane, record, action)
             return
         number = record.offset
-        self._process.disk.spool(self.index, self._lanes_index[lane], number, record.value)
+        kept = _STAMP.pack(record.timestamp) + record.value
+        self._process.disk.spool(self.index, self._lanes_index[lane], number, kept)
         now_ms = self._process.clock.now_ms()
         if action.lane == lane and action.not_before_ms > now_ms:
-            self._wait(lane, number, action, now_ms)
+            self._wait(lane, number, action, record.timestamp, now_ms)
         else:
             self._enqueue(lane, number, action)
         self._wake.set()
@@ -367,12 +405,15 @@ class Shard:
         state = self._site(action.corp_id, action.endpoint).lane(lane)
         state.backlog.push(number, action.deadline_ms, campaign, staff, cost)
 
-    def _wait(self, lane: Lane, number: int, action: Action, now_ms: int) -> None:
+    def _wait(self, lane: Lane, number: int, action: Action, appended_ms: int, now_ms: int) -> None:
         """Minutes in memory, longer in the ledger."""
         if action.not_before_ms - now_ms <= _PARK_MS or (0 < action.deadline_ms <= now_ms):
             heapq.heappush(self._later, (action.not_before_ms, next(self._numbers), lane, number))
             return
         if self._known_before(lane, number, action):
+            return
+        if self._cancelled(action, appended_ms):
+            self._refuse(lane, number, action, End("cancelled", "operator_cancelled"))
             return
         entry = entry_of(
             action, "waiting", wall_ms(), due_ms=action.not_before_ms, memory=self._process.codec.encode(action)
@@ -447,6 +488,12 @@ class Shard:
         self._inputs[lane].tracker.done(record.offset)
         self._wake.set()
 
+    def told(self, lease: QuotaLease) -> None:
+        """A word of another shard about a level they share."""
+        if self.state == "running":
+            self._shared.receive(lease, self._process.clock.now_ms())
+            self._wake.set()
+
     # -- the cycle ----------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
@@ -480,14 +527,15 @@ class Shard:
                 for state in site.lanes.values():
                     state.again_ms = 0
         for record in self._changes.drain():
-            self._controlled(record.kind, record.action_id, now_ms)
+            self._controlled(record, now_ms)
         while self._later and self._later[0][0] <= now_ms:
             _, _, lane, number = heapq.heappop(self._later)
-            action = self._spooled(lane, number)
+            action, _ = self._spooled(lane, number)
             self._enqueue(lane, number, action)
-        while self._due and self._due[0][0] <= now_ms:
-            _, _, action_id = heapq.heappop(self._due)
-            self._on_time(action_id, now_ms)
+        # What a large send tells of its people comes in portions, each a transaction of its own.
+        while self._due and self._due[0][0] <= now_ms and len(self._pending.messages) < _MOST_WAITING_RECORDS:
+            due_ms, _, action_id = heapq.heappop(self._due)
+            self._on_time(action_id, due_ms, now_ms)
         self._grant(now_ms)
         for site in list(self._sites.values()):
             self._serve(site, now_ms)
@@ -524,7 +572,11 @@ class Shard:
         pending, self._pending = self._pending, _Pending()
         offsets = self._offsets()
         process = self._process
-        now_ms = process.clock.now_ms()
+        now_ms, stamp = process.clock.now_ms(), wall_ms()
+        for word in self._shared.outgoing(now_ms):
+            partition = self._shared.destination(word)
+            value = process.codec.encode(msgspec.structs.replace(word, written_at_ms=stamp))
+            pending.messages.append(Message(LEASES, word.level.encode(), value, partition))
         longest_ms = max(self._timeouts, default=0)
         ahead_ms = (_COMMIT_WITHIN_SECONDS + START_WITHIN_SECONDS) * 1000 + longest_ms
         worst_end_ms = now_ms + int(ahead_ms * process.clock.rate())
@@ -559,11 +611,11 @@ class Shard:
                 lane.committed = offsets[lane.partition]
         if pending.ledger:
             batch = process.disk.batch(self.index, process.ledger_id)
-            for action_id, value, ended_at_ms in pending.ledger:
-                if value is None:
+            for action_id, known, ended_at_ms in pending.ledger:
+                if known is None:
                     batch.delete(action_id, ended_at_ms)
                 else:
-                    batch.put(action_id, value, ended_at_ms)
+                    batch.put(action_id, known, ended_at_ms)
             for corp_id, message_id in pending.made:
                 batch.made(corp_id, message_id)
             batch.next_offset = next_ledger or None
@@ -663,17 +715,29 @@ class Shard:
 
     def _bring(self, lane: Lane, number: int, now_ms: int) -> None:
         """A waiting action becomes one under way, or ends."""
-        action = self._spooled(lane, number)
+        action, appended_ms = self._spooled(lane, number)
         if self._known_before(lane, number, action):
             return
         if action.lane != lane:
             self._refuse(lane, number, action, End("rejected", "contradictory"))
-        elif self._process.control.cancelled(action.action_id) is not None:
+        elif self._cancelled(action, appended_ms):
             self._refuse(lane, number, action, End("cancelled", "operator_cancelled"))
         else:
-            self._begin(action, self._origin(lane, number), (lane, number), now_ms)
+            self._begin(action, self._origin(lane, number), (lane, number), appended_ms, now_ms)
 
-    def _begin(self, action: Action, origin: str, source: tuple[Lane, int] | None, now_ms: int) -> None:
+    def _cancelled(self, action: Action, appended_ms: int) -> bool:
+        word = self._process.control.cancelled(
+            action.action_id,
+            corp_id=action.corp_id,
+            lane=action.lane,
+            campaign_id=action.campaign_id,
+            appended_ms=appended_ms,
+        )
+        return word is not None
+
+    def _begin(
+        self, action: Action, origin: str, source: tuple[Lane, int] | None, appended_ms: int, now_ms: int
+    ) -> None:
         if 0 < action.deadline_ms < now_ms:
             self._end_unbegun(action, End("expired", "deadline_passed"), origin, source)
             return
@@ -688,7 +752,7 @@ class Shard:
         if refused is not None:
             self._end_unbegun(action, refused[0], origin, source, refused[1])
             return
-        self._open[action.action_id] = _Open(begun, origin, source)
+        self._open[action.action_id] = _Open(begun, origin, source, appended_ms)
         self._write_records(begun)
         self._look(action.action_id, now_ms)
 
@@ -756,13 +820,14 @@ class Shard:
 
     def _expire(self, site: Site, lane: Lane, state: LaneState, now_ms: int) -> None:
         for waiting in state.backlog.expired(now_ms, _SHARES_A_LOOK):
-            action = self._spooled(lane, waiting.number)
+            action, _ = self._spooled(lane, waiting.number)
             if not self._known_before(lane, waiting.number, action):
                 self._refuse(lane, waiting.number, action, End("expired", "deadline_passed"))
 
-    def _spooled(self, lane: Lane, number: int) -> Action:
-        value = self._process.disk.spooled(self.index, self._lanes_index[lane], number)
-        return self._process.codec.decode_as(Action, value)
+    def _spooled(self, lane: Lane, number: int) -> tuple[Action, int]:
+        """A waiting action, and the broker's time of its record."""
+        kept = self._process.disk.spooled(self.index, self._lanes_index[lane], number)
+        return self._process.codec.decode_as(Action, kept[_STAMP.size :]), _STAMP.unpack_from(kept)[0]
 
     def _follow_gate(self, lane: Lane, state: LaneState, work: Work, ask: Ask, held: End | Hold, now_ms: int) -> None:
         if isinstance(held, Hold):
@@ -791,12 +856,18 @@ class Shard:
                 opened.asked.add(ask.key)
                 self._site(ask.claim.corp_id, ask.endpoint).lane(ask.lane).put(next(self._numbers), work, ask)
         due_ms = work.due_ms()
-        if due_ms:
+        if due_ms != opened.due_ms:
+            opened.due_ms = due_ms
+            if not due_ms:
+                return
             heapq.heappush(self._due, (due_ms, next(self._numbers), action_id))
 
-    def _on_time(self, action_id: str, now_ms: int) -> None:
+    def _on_time(self, action_id: str, due_ms: int, now_ms: int) -> None:
         opened = self._open.get(action_id)
         if opened is not None:
+            if opened.due_ms != due_ms:
+                return
+            opened.due_ms = 0
             self._after(opened.work, opened.work.past(now_ms, wall_ms()), now_ms)
             return
         value = self._process.disk.entry(self.index, action_id) or self._unwritten(action_id)
@@ -805,10 +876,10 @@ class Shard:
         entry = self._process.codec.decode_as(LedgerEntry, value)
         if entry.state == "waiting":
             action = self._process.codec.decode_as(Action, entry.memory)
-            if self._process.control.cancelled(action_id) is not None:
+            if self._cancelled(action, entry.updated_at_ms):
                 self._end_unbegun(action, End("cancelled", "operator_cancelled"), entry.origin, None)
             else:
-                self._begin(action, entry.origin, None, now_ms)
+                self._begin(action, entry.origin, None, entry.updated_at_ms, now_ms)
 
     def _after(self, work: Work, effects: Effects, now_ms: int) -> None:
         """Makes the effects of one step part of the next transaction."""
@@ -840,6 +911,7 @@ class Shard:
         self._pending.ledger.append((entry.action_id, value, ended_at_ms))
         if entry.message_id:
             self._pending.made.append((entry.corp_id, entry.message_id))
+            self._process.disk.note_made(entry.corp_id, entry.message_id)
 
     def _publish(self, outcome: ActionOutcome) -> None:
         subject = outcome.subject or outcome.corp_id
@@ -849,23 +921,28 @@ class Shard:
     def _add(self, message: Message) -> None:
         self._pending.messages.append(message)
 
-    def _controlled(self, kind: str, action_id: str, now_ms: int) -> None:
-        """An operator's word about one action."""
-        if kind not in ("cancel", "settle"):
-            return
-        opened = self._open.get(action_id) or next(
-            (o for o in self._open.values() if kind == "settle" and o.work.action.action_id == action_id), None
-        )
-        if opened is None:
-            return
-        work = opened.work
-        if kind == "cancel" and self._process.control.cancelled(action_id) is not None:
-            self._after(work, work.stop("cancelled", "operator_cancelled", now_ms, wall_ms()), now_ms)
-        elif kind == "settle":
-            word = self._process.control.settled(action_id)
-            if word is not None and word.verdict in ("done", "not_done"):
-                verdict: Literal["done", "not_done"] = "done" if word.verdict == "done" else "not_done"
-                self._after(work, work.settle_by_person(verdict, now_ms, wall_ms()), now_ms)
+    def _controlled(self, record: ControlRecord, now_ms: int) -> None:
+        """An operator's word: about one action, or about all of a corp, lane or campaign."""
+        if record.kind == "settle" and record.active:
+            self._settled(record, now_ms)
+        elif record.kind == "cancel" and record.active:
+            named = [self._open[record.action_id]] if record.action_id in self._open else []
+            for opened in named if record.action_id else list(self._open.values()):
+                if self._cancelled(opened.work.action, opened.appended_ms):
+                    effects = opened.work.stop("cancelled", "operator_cancelled", now_ms, wall_ms())
+                    self._after(opened.work, effects, now_ms)
+
+    def _settled(self, record: ControlRecord, now_ms: int) -> None:
+        """A person's verdict on what is in doubt: an action, or one chunk of a send."""
+        root = record.action_id
+        if root not in self._open:
+            value = self._process.disk.entry(self.index, root)
+            root = self._process.codec.decode_as(LedgerEntry, value).parent_id if value else ""
+        opened = self._open.get(root)
+        if opened is not None and record.verdict in ("done", "not_done"):
+            verdict: Literal["done", "not_done"] = "done" if record.verdict == "done" else "not_done"
+            part = record.action_id if record.action_id != root else ""
+            self._after(opened.work, opened.work.settle_by_person(verdict, now_ms, wall_ms(), part), now_ms)
 
     def _sweep(self) -> None:
         """Forgets actions that ended long ago, so that ledger and disk stay bounded."""
@@ -987,8 +1064,14 @@ class Shard:
             errors=process.error_table,
             wall_ms=wall_ms,
             nonce=process.nonce,
+            may_ask=lambda: process.fresh(TOKENS, _TOKENS_FRESH_MS),
             renewed=lambda corp_id, result: process.metrics.token_renewals.labels(corp_id, result).inc(),
         )
+
+    def _token_owner_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None and self.state in ("running", "quiet"):
+            self._log.error("token_owner_failed", exc_info=task.exception())
+            self.state = "failed"
 
     async def _fetch_token(self, corp: Corp) -> Result:
         process = self._process
@@ -1060,6 +1143,8 @@ class Shard:
 
 
 _serial = itertools.count()
+_STAMP = struct.Struct(">q")
+"""Before a spooled action: the broker's time of its record, epoch ms."""
 
 
 def lanes_of(partitions: Iterable[TopicPartition]) -> dict[int, dict[Lane, TopicPartition]]:

@@ -419,7 +419,8 @@ class ControlRecord(Event, frozen=True):
 
 
 class Suppression(Event, frozen=True):
-    """Whether a person may be contacted at all. Topic ``suppressions``; key: customer."""
+    """Whether a person may be contacted at all. Topic ``suppressions``; key: ``corp|customer|source|active``, so that
+    compaction keeps the newest word of each kind and source."""
 
     corp_id: str
     customer_id: str

@@ -85,6 +85,7 @@ class _Partition:
 @dataclass
 class _Followed:
     apply: Apply
+    only_new: bool = False
     partitions: dict[int, _Partition] = field(default_factory=dict)
     ready: bool = False
     """Was complete once."""
@@ -121,12 +122,13 @@ class TopicTables:
         self._problem: str | None = "not connected yet"
         self._log = get_logger()
 
-    def follow(self, topic: str, apply: Apply) -> None:
+    def follow(self, topic: str, apply: Apply, *, only_new: bool = False) -> None:
         """Before :meth:`run`: hands every record of ``topic`` to ``apply``, in the order of its partition. Records may
-        come again after a new connection: a table must bear that."""
+        come again after a new connection: a table must bear that. ``only_new``: from the end a partition has when it is first
+        seen, for words that are of no use to whoever was not there."""
         if topic in self._topics:
             raise ValueError(f"{topic} is followed already")
-        self._topics[topic] = _Followed(apply)
+        self._topics[topic] = _Followed(apply, only_new)
 
     def ready(self) -> bool:
         """Whether every table was complete once: all that had been committed when this process began is known."""
@@ -207,7 +209,7 @@ class TopicTables:
         async with asyncio.timeout(_CONNECT_S):
             await consumer.start()
             there = await self._there(consumer)
-        assigned = self._assign(consumer, there)
+        assigned = await self._assign(consumer, there)
         looked = self._monotonic()
         # Beside the reading: whoever knows the topics may be away while those who have the records are not.
         asking: asyncio.Task[list[TopicPartition]] | None = None
@@ -230,7 +232,7 @@ class TopicTables:
                     known = not asking.cancelled() and asking.exception() is None
                     if known and asking.result() != there:
                         there = asking.result()
-                        assigned = self._assign(consumer, there)
+                        assigned = await self._assign(consumer, there)
                     asking = None
                 if asking is None and now >= ask_due:
                     asking = asyncio.create_task(self._there(consumer))
@@ -251,7 +253,7 @@ class TopicTables:
             for number in sorted(cluster.partitions_for_topic(topic) or ())
         ]
 
-    def _assign(self, consumer: AIOKafkaConsumer, there: list[TopicPartition]) -> list[_Partition]:
+    async def _assign(self, consumer: AIOKafkaConsumer, there: list[TopicPartition]) -> list[_Partition]:
         missing = sorted(set(self._topics) - {partition.topic for partition in there})
         self._report(f"no topic {', '.join(missing)}" if missing else None)
         if there:
@@ -262,6 +264,9 @@ class TopicTables:
             state.answered, state.heard_s = None, self._monotonic()
             if state.position is not None:
                 consumer.seek(place, state.position)
+            elif self._topics[place.topic].only_new:
+                async with asyncio.timeout(_CONNECT_S):
+                    await consumer.seek_to_end(place)
             assigned.append(state)
         return assigned
 
