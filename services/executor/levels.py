@@ -405,7 +405,7 @@ class Level:
             if self.history is None:
                 self.history = History()
             self.history.add(ended_ms, units, rules.bucket_ms)
-        for unit in {unit for _, unit in rules.calendar}:
+        for unit in {unit for _, unit in rules.calendar} if rules.calendar else ():
             if self.periods is None:
                 self.periods = {}
             edge = rules.margins.edge_ms

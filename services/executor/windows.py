@@ -52,6 +52,17 @@ class History:
         """So many units ended; the time may lie before earlier ones or ahead."""
         end = (ended_ms // bucket_ms + 1) * bucket_ms
         entries = self.entries
+        if entries and units <= UNITS_MASK - (entries[-1] & UNITS_MASK) and entries[-1] >> UNITS_BITS == end:
+            entries[-1] += units  # nearly always
+            marks = self._marks
+            if marks is None:
+                return
+            if max(marks[::2]) < len(entries):
+                for mark in range(1, len(marks), 2):
+                    marks[mark] += units
+            else:
+                self._marks = None
+            return
         while units > 0:
             part = min(units, UNITS_MASK)
             at = len(entries)
