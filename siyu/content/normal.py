@@ -49,7 +49,7 @@ _LONELY = re.compile(
 )
 _REPEATED = re.compile(r"([。!?;\n,:])\1+")
 _ADDRESS = re.compile(
-    r"(?:https?://|(?<![a-z0-9@._-])(?=[a-z0-9][a-z0-9-]{0,62}(?:\.[a-z0-9-]{1,63}){1,6}(?![a-z0-9.-])))"
+    r"(?:(?<![a-z0-9+.-])[a-z][a-z0-9+.-]{1,15}://|(?<![a-z0-9@._-])(?=[a-z0-9][a-z0-9-]{0,62}(?:\.[a-z0-9-]{1,63}){1,6}(?![a-z0-9.-])))"
     r"[a-z0-9._~:/?#@!$&'()*+,;=%\[\]-]{1,2048}"
 )
 _BARE_HOST = re.compile(r"(?:[a-z0-9-]{1,63}\.){1,6}([a-z]{2,24})(?=[/:?#]|$)")
@@ -162,7 +162,7 @@ class Characters:
         found = []
         for match in _ADDRESS.finditer(plain):
             text = match[0].rstrip(".,;:!?')]")
-            if not text.startswith("http"):
+            if "://" not in text[:20]:
                 host = _BARE_HOST.match(text)
                 if (host is None or host[1] not in self.domains) and not _BARE_NUMBERS.match(text):
                     continue

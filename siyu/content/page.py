@@ -17,6 +17,14 @@ compares. What is looked at before a message leaves, and how well. Severity `blo
 
 The platform publishes its rules without a machine-readable form, and most without numbers. `stands for` says which rule
 an entry is our reading of; it is not legal advice.
+
+**What it cannot do.** Rules know words, not meanings: who avoids the usual words gets through (`fresh`, `fresh3` in the
+corpus show how far), pictures and what stands behind a link are not looked at, and addresses are judged by their form.
+
+**To change a rule**, add a version with the same id and a later `effective_from`, or a new rule, in
+`schemas/rules/content/<family>.yaml`; the language of patterns is described in `siyu/content/patterns.py`. Try it with
+`siyu content lint --at DATE`, then write sentences it must find and clean ones it must leave alone into the corpus, see
+`siyu content measure`, and make this page anew. A file that cannot be used is refused with its line and field.
 """
 
 _MEASURED = """
