@@ -422,7 +422,7 @@ class Governor:
                             "allowed": use.allowed[index],
                             "allowance_percent": percent if use.limit.ours else 100,
                         }
-                        for use in level.uses(now_ms, self._allowance)
+                        for use in level.uses(now_ms, percent)
                     ],
                 }
             )

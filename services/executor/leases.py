@@ -24,7 +24,18 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from services.executor.governor import DirtyLevel, LevelView, kind_of, most_used, never_binds, rules_of
-from services.executor.levels import LANES, NEVER, PERSONS, Level, Rules, StateError, split_key, view_json, view_of
+from services.executor.levels import (
+    AFTER_FINISH,
+    LANES,
+    NEVER,
+    PERSONS,
+    Level,
+    Rules,
+    StateError,
+    split_key,
+    view_json,
+    view_of,
+)
 from siyu.events.types import QuotaLease
 from siyu.limits import LimitSet, Sliding
 from siyu.limits.model import window_order
@@ -305,11 +316,13 @@ class Owner:
         """The written state counts more than it must."""
         self._times = times
         self._known: dict[str, _Known] = {}
-        self._granted_ms = 0
+        self._grant_from_ms = 0
+        """Before, there is nothing to grant, or too little time has passed."""
         self._turn = 0
 
     def receive(self, lease: QuotaLease, now_ms: int) -> None:
         """An ask or a settlement."""
+        self._grant_from_ms = min(self._grant_from_ms, now_ms + self._times.grant_every_ms)
         known = self._known.get(lease.holder)
         if lease.kind == "ask":
             if known is None:
@@ -342,7 +355,7 @@ class Owner:
     def outgoing(self, now_ms: int) -> list[QuotaLease]:
         """Grants. They must be written in one transaction with the state that ``pack`` gives after them."""
         self._expire(now_ms)
-        if now_ms - self._granted_ms < self._times.grant_every_ms or not any(k.asks for k in self._known.values()):
+        if now_ms < self._grant_from_ms or not any(known.asks for known in self._known.values()):
             return []
         self.level.refresh(now_ms, _all)
         grants = []
@@ -366,9 +379,14 @@ class Owner:
                         written_at_ms=now_ms,
                     )
                 )
-        if grants:
-            self._granted_ms = now_ms
-            self.urgent = True
+        self.urgent = self.urgent or bool(grants)
+        self._grant_from_ms = now_ms + self._times.grant_every_ms
+        waiting = [lane for lane in range(_LANES) if any(lane in known.asks for known in self._known.values())]
+        if waiting:
+            self.level.refresh(now_ms, _all)
+            freed = [self.level.again(lane, 1, now_ms, _all) for lane in waiting]
+            # Who waits for calls under way is served when they are settled.
+            self._grant_from_ms = max(self._grant_from_ms, min(at if at != AFTER_FINISH else NEVER for at in freed))
         return grants
 
     def due_ms(self) -> int:
@@ -376,7 +394,7 @@ class Owner:
         due = NEVER
         for known in self._known.values():
             if known.asks:
-                due = min(due, self._granted_ms + self._times.grant_every_ms)
+                due = min(due, self._grant_from_ms)
             for grant in known.grants.values():
                 due = min(due, grant.start_by_ms + self._times.call_timeout_ms + 1)
         return due
@@ -474,6 +492,7 @@ class Owner:
                     self.level.count(grant.open, last_ms, last_ms)
                     del known.grants[request]
                     self.relaxed = True
+                    self._grant_from_ms = min(self._grant_from_ms, now_ms)
             for lane, (_, _, came_ms) in list(known.asks.items()):
                 if now_ms - came_ms > 2 * times.ask_again_ms:  # it would have asked again
                     del known.asks[lane]

@@ -15,7 +15,6 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import cast, get_args
 
 import msgspec
@@ -172,21 +171,19 @@ class Adaptive:
         return at
 
 
-@dataclass(frozen=True)
-class LimitUse:
+class LimitUse(msgspec.Struct, frozen=True, gc=False):
     """One limit of a level at one moment."""
 
     limit: Limit
     window: str
     """``minute``, ``hour``, ``day``, ``month``, ``concurrency``, or the length in ms."""
     used: int
-    """In flight and reserved included; of a calendar window the period that has most."""
+    """In flight and reserved included; near a calendar edge of the period that begins."""
     allowed: Caps
     """By lane, in the order of ``LANES``; what paces and errors leave now."""
 
 
-@dataclass(frozen=True)
-class WindowView:
+class WindowView(msgspec.Struct, frozen=True):
     id: str
     window: str
     used: int
@@ -197,8 +194,7 @@ class WindowView:
     rate_percent: int
 
 
-@dataclass(frozen=True)
-class LevelView:
+class LevelView(msgspec.Struct, frozen=True):
     """A level for people."""
 
     level: str
@@ -223,7 +219,7 @@ def view_of(level: Level, now_ms: int, allowance: Allowance) -> LevelView:
             frozen,
             rate if isinstance(use.limit.window, Sliding) else 100,
         )
-        for use in level.uses(now_ms, allowance)
+        for use in level.uses(now_ms, level.percent(allowance))
     )
     return LevelView(level.key, level.corp_id, level.rules.endpoint, windows, level.in_flight)
 
@@ -442,10 +438,10 @@ class Level:
             self.adaptive = Adaptive()
         return self.adaptive
 
-    def uses(self, now_ms: int, allowance: Allowance) -> list[LimitUse]:
-        """Every limit, for people and for the ledger."""
+    def uses(self, now_ms: int, percent: int) -> list[LimitUse]:
+        """Every limit, for people and for the ledger, while the guard leaves so many percent of our paces."""
         rules, adaptive = self.rules, self.adaptive
-        caps = rules.caps(self.percent(allowance) if rules.guarded else 100)
+        caps = rules.caps(percent)
         if adaptive is not None:
             adaptive.recover(now_ms, rules.margins)
         in_flight = self.admitted - self.ended
