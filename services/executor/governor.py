@@ -136,6 +136,9 @@ class SharedLevels(Protocol):
     def restore(self, level: str, state: bytes, now_ms: int) -> None:
         """What the owner before left of a level of an egress. Raises StateError."""
 
+    def mistrust(self, level: str, until_ms: int) -> None:
+        """What was used of a level cannot be read: nothing is granted there before ``until_ms``."""
+
     def usage(self, now_ms: int) -> list[LevelView]:
         """The levels this shard owns."""
 
@@ -395,12 +398,16 @@ class Governor:
         """What was used of a level cannot be read: nothing is admitted there before its longest window is over."""
         now_ms = self._at(now_ms)
         rules = self._rules_of_key(level)
-        if rules is None or level.startswith("ip_api|"):
+        if rules is None:
             return
-        known = self._levels[level] = Level(level, rules)
         ends = [now_ms + length for length, _ in rules.spans]
         ends += [next_period(unit, period_start(unit, now_ms)) + rules.margins.edge_ms for _, unit in rules.calendar]
-        known.adapt().frozen_until_ms = max(ends, default=now_ms)
+        until_ms = max(ends, default=now_ms)
+        if self._shared is not None and level.startswith("ip_api|"):
+            self._shared.mistrust(level, until_ms)
+            return
+        known = self._levels[level] = Level(level, rules)
+        known.adapt().frozen_until_ms = until_ms
         self._touch(known)
 
     def explain(self, path: Path, lane: Lane, now_ms: int) -> bytes:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from services.executor.governor import DirtyLevel, LevelView, kind_of, most_used, never_binds, rules_of
 from services.executor.levels import (
@@ -50,7 +50,7 @@ _UNSEEN_MS = 600_000
 
 @dataclass(frozen=True)
 class LeaseTimes:
-    """How long things take, ms of business time. A compressed clock needs them multiplied."""
+    """How long things take, ms of business time."""
 
     life_ms: int = 3_000
     """From a grant to the last start of a call of it."""
@@ -67,6 +67,10 @@ class LeaseTimes:
     """A holder asks for what it will use in so long: the way to the owner and back, and a cycle of either."""
     idle_ms: int = 500
     """What nobody took for so long goes back."""
+
+    def scaled(self, rate: float) -> LeaseTimes:
+        """The same lengths of wall time when business time runs ``rate`` times as fast."""
+        return LeaseTimes(**{name: max(1, round(value * rate)) for name, value in asdict(self).items()})
 
 
 class _Grant:
@@ -611,6 +615,13 @@ class Leases:
         owner = self._owner(level)
         if owner is not None:
             owner.unpack(state, now_ms)
+
+    def mistrust(self, level: str, until_ms: int) -> None:
+        owner = self._owner(level)
+        if owner is not None:
+            owner.level.adapt().frozen_until_ms = until_ms
+            owner.level.valid_until = 0
+            owner.urgent = True
 
     def usage(self, now_ms: int) -> list[LevelView]:
         return [view_of(owner.level, now_ms, _all) for owner in self._owners.values()]

@@ -401,6 +401,14 @@ def test_a_damaged_state_is_refused_and_says_of_which_level(damage: Callable[[by
         governor(limit("minute", 5, Sliding(MINUTE))).restore(dirty.level, damage(dirty.state), NOON)
 
 
+def test_a_level_whose_state_cannot_be_read_waits_for_its_longest_window() -> None:
+    g = governor(limit("minute", 5, Sliding(MINUTE)), limit("hour", 9, Sliding(HOUR)))
+    g.mistrust("corp_api|c1|tag", NOON)
+    path = g.path(CLAIM)
+    assert g.reserve(path, "welcome", NOON + HOUR - 1) == NOON + HOUR
+    assert g.reserve(path, "welcome", NOON + HOUR) == 0
+
+
 def test_a_key_that_is_no_level_is_refused() -> None:
     with pytest.raises(StateError, match="scope"):
         governor().restore("corp-c1", b"", NOON)

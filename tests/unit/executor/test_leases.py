@@ -300,6 +300,19 @@ def test_an_ask_that_comes_again_after_a_takeover_is_not_granted_again() -> None
     assert owner.usage(world.now)[0].in_flight == before > 0
 
 
+def test_nothing_is_granted_of_a_level_whose_state_cannot_be_read() -> None:
+    world = World(limit_set(*SMALL), 2, TIMES, 6, delay=(10, 10))
+    world.shards[0].leases.mistrust(LEVEL, world.now + 9_000)
+    full_demand(world, 9)
+    assert world.calls == []
+    full_demand(world, 2)
+    assert world.calls
+
+
+def test_a_faster_clock_has_longer_leases() -> None:
+    assert LeaseTimes().scaled(60) == LeaseTimes(180_000, 30_000, 1_200_000, 3_000, 6_000, 60_000, 15_000, 30_000)
+
+
 @pytest.mark.parametrize("damage", [lambda state: state[:-7], lambda state: state[:9] + b"\x07" + state[10:]])
 def test_a_damaged_state_is_refused(damage: Any) -> None:
     world = World(limit_set(*SMALL), 2, TIMES, 6, delay=(10, 10))
