@@ -95,6 +95,34 @@ def test_symbols_between_the_signs_hide_nothing_and_are_found_themselves(rules: 
     assert {"induced_sharing.reward_for_share", "evasive.hidden_word"} <= _ids(text, rules)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "没有门槛，转发朋友圈领红包",
+        "没有门槛转发朋友圈领红包",
+        "别忘了转发朋友圈领红包",
+        "不用排队，分享到朋友圈就送",
+        "转发给您的好友领红包",
+        "分享您的使用体验到朋友圈，领20元",
+        "邀请您的好友注册，得10元红包",
+        "不用转发，关注公众号领红包",
+        "第一时间抢，全国销量第一",
+        "国家级博物馆门票和国家级品质",
+        "安徽信阳毛尖，加徽信聊",
+    ],
+)
+def test_a_negation_or_a_harmless_neighbour_excuses_nothing_else(rules: RuleSet, text: str) -> None:
+    assert "block" in {finding.severity for finding in lint(text, rules)}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["不需要转发朋友圈就能领", "请勿转发领取码", "无须关注公众号即可领券", "不用点关注，直接领", "本品不能代替药物"],
+)
+def test_a_negation_excuses_what_it_negates(rules: RuleSet, text: str) -> None:
+    assert lint(text, rules) == []
+
+
 def test_sentences_are_not_read_across_their_ends(rules: RuleSet) -> None:
     assert lint("图片我转发过来了。优惠券在卡包里可以领", rules) == []
 
