@@ -12,7 +12,7 @@ An action is one integer here, ``deadline | number``: a million of them cost 60 
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -40,11 +40,10 @@ class _Share:
 
 
 class _Campaign:
-    __slots__ = ("credit", "ring", "shares")
+    __slots__ = ("credit", "shares")
 
     def __init__(self) -> None:
-        self.shares: dict[str, _Share] = {}
-        self.ring: deque[str] = deque()
+        self.shares: OrderedDict[str, _Share] = OrderedDict()
         self.credit = 0
 
 
@@ -52,8 +51,8 @@ class Backlog:
     """Pure: nothing here knows a clock or a limit."""
 
     def __init__(self) -> None:
-        self._campaigns: dict[str, _Campaign] = {}
-        self._ring: deque[str] = deque()
+        # Both rings are ordered dicts: whose turn it is stands first, and one of 20,000 leaves without a search.
+        self._campaigns: OrderedDict[str, _Campaign] = OrderedDict()
         self._costs: dict[int, int] = {}
         self._size = 0
         self._walk: Iterator[tuple[str, str]] | None = None
@@ -66,11 +65,9 @@ class Backlog:
         entry = self._campaigns.get(campaign)
         if entry is None:
             entry = self._campaigns[campaign] = _Campaign()
-            self._ring.append(campaign)
         share = entry.shares.get(staff)
         if share is None:
             share = entry.shares[staff] = _Share()
-            entry.ring.append(staff)
         heapq.heappush(share.heap, (deadline_ms or NO_DEADLINE) << _NUMBER_BITS | number)
         if cost != 1:
             self._costs[number] = cost
@@ -78,50 +75,38 @@ class Backlog:
 
     def pop(self, may: Callable[[str], bool] | None = None) -> Waiting | None:
         """The next in turn of those whose campaign ``may`` go; None when there is none."""
+        campaigns = self._campaigns
         skipped = 0
-        while self._ring and skipped < len(self._ring):
-            campaign = self._ring[0]
+        while skipped < len(campaigns):
+            campaign, entry = next(iter(campaigns.items()))
             if may is not None and not may(campaign):
-                self._ring.rotate(-1)
+                campaigns.move_to_end(campaign)
                 skipped += 1
                 continue
-            entry = self._campaigns[campaign]
-            staff = entry.ring[0]
-            share = entry.shares[staff]
-            key = share.heap[0]
-            cost = self._costs.get(key & _NUMBER_MASK, 1)
+            staff, share = next(iter(entry.shares.items()))
+            cost = self._costs.get(share.heap[0] & _NUMBER_MASK, 1)
             if entry.credit + 1 < cost:
                 entry.credit += 1
-                self._ring.rotate(-1)
+                campaigns.move_to_end(campaign)
                 skipped = 0
                 continue
             if share.credit + 1 < cost:
                 share.credit += 1
-                entry.ring.rotate(-1)
+                entry.shares.move_to_end(staff)
                 continue
             entry.credit = max(0, entry.credit + 1 - cost)
             share.credit = max(0, share.credit + 1 - cost)
-            self._ring.rotate(-1)
-            entry.ring.rotate(-1)
+            campaigns.move_to_end(campaign)
+            entry.shares.move_to_end(staff)
             return self._take(campaign, entry, staff, share)
         return None
 
-    def put_back(self, waiting: Waiting) -> None:
-        """It was popped and could not go: first of its share again, and its turn is not lost."""
-        self.push(waiting.number, waiting.deadline_ms, waiting.campaign, waiting.staff, waiting.cost)
-        entry = self._campaigns[waiting.campaign]
-        if self._ring[0] != waiting.campaign:
-            self._ring.remove(waiting.campaign)
-            self._ring.appendleft(waiting.campaign)
-        if entry.ring[0] != waiting.staff:
-            entry.ring.remove(waiting.staff)
-            entry.ring.appendleft(waiting.staff)
-
     def expired(self, now_ms: int, budget: int) -> list[Waiting]:
-        """Takes out what can no longer start in time, looking at up to ``budget`` shares a time, round and round."""
+        """Takes out what can no longer start in time, looking at up to ``budget`` shares a time, round and round but
+        at none twice."""
         found: list[Waiting] = []
         limit = now_ms << _NUMBER_BITS
-        for _ in range(budget):
+        for _ in range(min(budget, sum(len(entry.shares) for entry in self._campaigns.values()))):
             place = self._next_share()
             if place is None:
                 break
@@ -136,8 +121,8 @@ class Backlog:
         """Takes out everything of a campaign."""
         found: list[Waiting] = []
         while entry := self._campaigns.get(campaign):
-            staff = entry.ring[0]
-            found.append(self._take(campaign, entry, staff, entry.shares[staff]))
+            staff, share = next(iter(entry.shares.items()))
+            found.append(self._take(campaign, entry, staff, share))
         return found
 
     def _take(self, campaign: str, entry: _Campaign, staff: str, share: _Share) -> Waiting:
@@ -145,10 +130,8 @@ class Backlog:
         number = key & _NUMBER_MASK
         if not share.heap:
             del entry.shares[staff]
-            entry.ring.remove(staff)
             if not entry.shares:
                 del self._campaigns[campaign]
-                self._ring.remove(campaign)
         self._size -= 1
         return Waiting(number, key >> _NUMBER_BITS, campaign, staff, self._costs.pop(number, 1))
 

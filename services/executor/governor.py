@@ -361,7 +361,8 @@ class Governor:
                 level.corp_id,
                 level.rules.endpoint,
                 level.pack(now_ms, worst_end_ms, None, orphans_end_ms),
-                view_json(level, now_ms, self._allowance),
+                # Of one person or message nobody looks at the level; its state says it all.
+                view_json(level, now_ms, self._allowance) if level.rules.scope in SHARED_SCOPES else b"",
             )
             for level in levels
         ]
@@ -435,9 +436,13 @@ class Governor:
             )
         return _ENCODER.encode({"at_ms": now_ms, "lane": lane, "levels": levels})
 
-    def usage(self, now_ms: int) -> list[LevelView]:
-        """Every level that is in memory."""
-        views = [view_of(level, now_ms, self._allowance) for level in self._levels.values()]
+    def usage(self, now_ms: int, *, shared_only: bool = False) -> list[LevelView]:
+        """Every level that is in memory; ``shared_only``: without those of one person or message."""
+        views = [
+            view_of(level, now_ms, self._allowance)
+            for level in self._levels.values()
+            if not shared_only or level.rules.scope in SHARED_SCOPES
+        ]
         return views + (self._shared.usage(now_ms) if self._shared is not None else [])
 
     def __len__(self) -> int:

@@ -336,9 +336,7 @@ def _report(intake: Intake, process: Process, metrics: ExecutorMetrics) -> None:
         in_flight += figures.in_flight
         for lane, count in figures.waiting.items():
             waiting[lane] += count
-        for level in shard.governor.usage(now_ms):
-            if not level.level.startswith(("corp_api|", "app_api|", "ip_api|")):
-                continue
+        for level in shard.governor.usage(now_ms, shared_only=True):
             for window in level.windows:
                 metrics.quota_used.labels(level.corp_id, level.endpoint, window.id).set(window.used)
                 metrics.quota_limit.labels(level.corp_id, level.endpoint, window.id).set(window.amount)

@@ -652,7 +652,8 @@ class Shard:
             state = site.lanes.get(lane)
             if state is None:
                 continue
-            if state.backlog:
+            if state.backlog and time.monotonic() - state.looked >= _IDLE_SECONDS:
+                state.looked = time.monotonic()
                 self._expire(site, lane, state, now_ms)
             state.release(now_ms)
             while room > 0 and now_ms >= state.again_ms and len(self._pending.staged) < _MOST_STAGED:

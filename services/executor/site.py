@@ -40,6 +40,8 @@ class LaneState:
     """Of actions under way: retries, chunks, queries; by deadline."""
     held: list[tuple[int, int, Work, Ask]] = field(default_factory=list)
     """Asks that one staff member's or message's limit keeps back, by the time to ask again; the lane goes on."""
+    looked: float = 0.0
+    """Monotonic seconds at which it was last searched for what can no longer start in time."""
     again_ms: int = 0
     """Business time before which the governor refuses the whole lane."""
     ready: deque[Staged] = field(default_factory=deque)
