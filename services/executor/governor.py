@@ -361,8 +361,10 @@ class Governor:
                 level.corp_id,
                 level.rules.endpoint,
                 level.pack(now_ms, worst_end_ms, None, orphans_end_ms),
-                # Of one person or message nobody looks at the level; its state says it all.
-                view_json(level, now_ms, self._allowance) if level.rules.scope in SHARED_SCOPES else b"",
+                # Nobody looks at the level of one person or message that nothing holds back; its state says it all.
+                view_json(level, now_ms, self._allowance)
+                if level.rules.scope in SHARED_SCOPES or level.adaptive is not None
+                else b"",
             )
             for level in levels
         ]

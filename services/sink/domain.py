@@ -255,6 +255,8 @@ QUOTA_LEVEL = Table(
     key=attrgetter("corp_id", "endpoint", "level"),
     version=attrgetter("updated_at_ms"),
     arrived_ms=attrgetter("updated_at_ms"),
+    # Markers of an owner, and levels of one person that nothing holds back, show nothing to people.
+    is_row=lambda fact: bool(fact.view),
     told=False,
 )
 

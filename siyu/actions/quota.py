@@ -80,6 +80,10 @@ def select(
     for state in sorted(states, key=lambda state: state.level):
         if (corp_id and state.corp_id not in ("", corp_id)) or (endpoint and state.endpoint not in ("", endpoint)):
             continue
+        if not state.view:
+            # A level of one person that nothing holds back, or the marker of a shard's owner.
+            left_out += not state.level.startswith("~")
+            continue
         level = read_level(state, people=people)
         frozen = any((w.frozen_until_ms or 0) > business_ms for w in level.windows)
         if everything or frozen or scope_of(state.level) not in SINGLE:
