@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -393,11 +393,19 @@ def quota(
 
 
 def _watch(read: Callable[[], QuotaList], business_ms: Callable[[], int], found: QuotaList) -> None:
-    with Live(_quota_table(found, business_ms()), console=_console(), screen=False) as live:
+    console = _console()
+    # A file or another program gets one table after the other.
+    live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+    with live or nullcontext():
         try:
             while True:
+                table = _quota_table(found, business_ms())
+                if live is not None:
+                    live.update(table, refresh=True)
+                else:
+                    console.print(table)
                 time.sleep(_WATCH_SECONDS)
-                live.update(_quota_table(read(), business_ms()))
+                found = read()
         except KeyboardInterrupt:
             pass
 

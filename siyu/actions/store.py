@@ -187,32 +187,37 @@ class ActionStore:
                 "(fromUnixTimestamp64Milli({before_ms:Int64}), {before_corp:String}, {before_id:String})"
             )
         where = " AND ".join(conditions) or "1"
+        place = "corp_id, action_id, toUnixTimestamp64Milli(created) AS created_ms"
         branches = []
         if wanted.state in ("", "ended"):
-            branches.append(_outcomes(where))
+            # Without FINAL: what a list asks for never changes in an outcome, and a copy is passed over below.
+            branches.append(f"SELECT {place}, 1 AS ended FROM action_outcome WHERE {where}")
         if wanted.state != "ended" and not wanted.status:
             state = "state != 'ended'" if wanted.state in ("", "open") else "state = {state:String}"
-            branches.append(_ledger(f"{where} AND {state}"))
+            branches.append(f"SELECT {place}, 0 AS ended FROM action FINAL WHERE {where} AND {state}")
+            names["state"] = wanted.state
         if not branches:
             return [], None
-        names["state"] = wanted.state
         # An action may be in both for a moment: twice the number is enough to fill the page.
-        rows = self._rows(
+        most = 2 * limit + 1
+        places = self._rows(
             f"SELECT * FROM ({' UNION ALL '.join(branches)}) "
-            f"ORDER BY created_ms DESC, corp_id DESC, action_id DESC, state = 'ended' DESC LIMIT {2 * limit + 1}",
+            f"ORDER BY created_ms DESC, corp_id DESC, action_id DESC, ended DESC LIMIT {most}",
             names,
         )
-        ended = self._ended([row for row in rows if row["state"] != "ended"])
-        page: list[ActionView] = []
+        whole = self._whole(places)
+        page: dict[tuple[str, str], ActionView] = {}
         last: Mapping[str, Any] | None = None
-        for row in rows:
-            if len(page) == limit:
-                return page, _cursor(last) if last is not None else None
+        for row in places:
+            key = (row["corp_id"], row["action_id"])
+            if len(page) == limit and key not in page:
+                return list(page.values()), _cursor(last) if last is not None else None
             last = row
-            if row["state"] == "ended" or (row["corp_id"], row["action_id"]) not in ended:
-                page.append(_view(row, people))
-        more = len(rows) == 2 * limit + 1
-        return page, _cursor(last) if more and last is not None else None
+            known = whole.get(key)
+            # What the ledger has open although it has ended is no open action; its end is listed for itself.
+            if known is not None and (row["ended"] or known["state"] != "ended"):
+                page[key] = _view(known, people)
+        return list(page.values()), _cursor(last) if len(places) == most and last is not None else None
 
     def parts(self, corp_id: str, action_id: str, *, people: bool = False) -> Parts:
         """What an action fell into. The chunks of a send are in the ledger; the persons (or groups) below it, or below
@@ -241,7 +246,7 @@ class ActionStore:
         """How many chunks of it are in doubt."""
         where = "corp_id = {corp:String} AND parent_id = {id:String} AND state = 'in_doubt'"
         rows = self._rows(_ledger(where), {"corp": corp_id, "id": action_id})
-        return len(rows) - len(self._ended(rows))
+        return sum(row["state"] == "in_doubt" for row in self._whole(rows).values())
 
     def accepted_parts(self, corp_id: str, action_id: str) -> int:
         """How many parts of it, and parts of those, WeCom has accepted or may have accepted."""
@@ -259,17 +264,20 @@ class ActionStore:
         )
         return int(row["n"])
 
-    def _ended(self, rows: Sequence[Mapping[str, Any]]) -> set[tuple[str, str]]:
-        """Of these, the ones that have an outcome all the same."""
-        if not rows:
-            return set()
-        found = self._rows(
-            "SELECT DISTINCT corp_id, action_id FROM action_outcome "
-            # Bound by the client, into the body: a thousand ids are too much for parameters in a URL.
-            "WHERE corp_id IN %(corps)s AND action_id IN %(ids)s",
-            {"corps": tuple({row["corp_id"] for row in rows}), "ids": tuple(row["action_id"] for row in rows)},
-        )
-        return {(row["corp_id"], row["action_id"]) for row in found}
+    def _whole(self, places: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], Mapping[str, Any]]:
+        """Everything about these actions; of one in both tables its outcome."""
+        if not places:
+            return {}
+        # Bound by the client, into the body: a thousand ids are too much for parameters in a URL.
+        names = {
+            "corps": tuple({row["corp_id"] for row in places}),
+            "ids": tuple({row["action_id"] for row in places}),
+        }
+        where = "corp_id IN %(corps)s AND action_id IN %(ids)s"
+        found: dict[tuple[str, str], Mapping[str, Any]] = {}
+        for select in (_ledger, _outcomes):
+            found |= {(row["corp_id"], row["action_id"]): row for row in self._rows(select(where), names)}
+        return found
 
     def _rows(self, sql: str, names: Mapping[str, Any] | None = None) -> list[Mapping[str, Any]]:
         with self._client() as client:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +23,7 @@ from siyu.actions.store import ActionStore
 from siyu.cli import app
 from siyu.events import Action, ControlRecord, QuotaState, codec
 from siyu.events.business_time import iso_utc
+from siyu.ops.api_tokens import hash_of, read_tokens
 from siyu.ops.clock import wall_ms
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
@@ -286,3 +292,57 @@ def test_without_its_stores_a_command_says_so_in_one_line(command: list[str]) ->
     assert result.exit_code == 2
     assert "siyu:" in result.output
     assert "Traceback" not in result.output
+
+
+@pytest.mark.timeout(90)
+def test_watched_quotas_are_shown_again_until_one_has_seen_enough(
+    kafka: LocalKafka, topics: None, send: Any, corp_id: str
+) -> None:
+    level = f"corp_api|{corp_id}|{TAG}"
+    window = '{"id":"m","window":"sliding 1 min","used":1,"amount":10}'
+    view = f'{{"windows":[{window}],"in_flight":0}}'.encode()
+    send("quota.state", level, QuotaState(level, corp_id, TAG, 1, b"", view, wall_ms()))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "siyu", "quota", "--corp", corp_id, "--watch"],
+        env=os.environ | {"SIYU_KAFKA_BOOTSTRAP": kafka.bootstrap, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert process.stdout is not None
+    seen = b""
+    while seen.count(b"Quotas") < 2:
+        some = process.stdout.read1(4096)
+        assert some, seen.decode()
+        seen += some
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == DONE, rest.decode()
+    assert b"Traceback" not in rest
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["actions"],
+        *(["actions", name] for name in ("show", "list", "retry", "cancel", "settle", "pause", "resume", "paused")),
+        ["quota"],
+        ["api-token"],
+    ],
+    ids=" ".join,
+)
+def test_every_command_explains_itself(command: list[str]) -> None:
+    result = CliRunner().invoke(app, [*command, "--help"])
+    assert result.exit_code == DONE
+    assert "Usage" in result.output
+
+
+def test_a_token_is_printed_once_and_a_name_has_one(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.yaml"
+    made = CliRunner().invoke(app, ["api-token", "li.wei", "--role", "operator", "--file", str(path)])
+    assert made.exit_code == DONE
+    token = made.stdout.strip()
+    assert read_tokens(path)[hash_of(token)].name == "li.wei"
+    again = CliRunner().invoke(app, ["api-token", "li.wei", "--file", str(path)])
+    assert again.exit_code == 2
+    assert token not in again.output
+    assert len(read_tokens(path)) == 1
