@@ -6,10 +6,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 
-from siyu.content import FAMILIES, ContentError, RuleSet, default_folder, load_rules
+from siyu.content import FAMILIES, ContentError, RuleSet, default_folder, lint, load_rules
 from siyu.content.measure import Measurement, Score, default_corpus, load_corpus, measure, measure_folder
 from siyu.content.page import page
+from siyu.events import schemas_dir
 
 EVASIONS = {"full-width", "emoji", "homoglyph", "spaced", "traditional", "zero-width", "punctuation", "combining"}
 
@@ -80,6 +82,14 @@ def test_a_label_nobody_knows_is_refused(tmp_path: Path) -> None:
     (tmp_path / "some.yaml").write_text("sentences:\n  - {text: a, is: [rude]}\n")
     with pytest.raises(ContentError, match=r"some\.yaml:2: sentences\[0\]\.is"):
         load_corpus(tmp_path / "some.yaml")
+
+
+def test_the_welcome_that_is_shipped_may_be_sent(rules: RuleSet) -> None:
+    shipped = yaml.safe_load((schemas_dir() / "rules" / "welcome.yaml").read_text(encoding="utf-8"))
+    texts = [text for version in shipped["versions"] for text in version["text"].values()]
+
+    assert texts
+    assert [lint(text, rules, "welcome") for text in texts] == [[]] * len(texts)
 
 
 def test_the_page_of_the_rules_is_up_to_date(
