@@ -9,16 +9,23 @@ from __future__ import annotations
 
 import shutil
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
 
+from siyu.ops.clock import wall_ms
+
 _HEAD = struct.Struct(">HB")
 _OFFSET = struct.Struct(">Q")
-_LEDGER, _ENDED, _SPOOL, _POSITION, _MESSAGE = range(5)
+_PLACE = struct.Struct(">QQ")
+"""Offset, and the wall time at which it was noted."""
+_LEDGER, _ENDED, _SPOOL, _POSITION, _MESSAGE, _OPEN = range(6)
 _EVERY_SHARD = 0xFFFF
+_TRUSTED_MS = 3 * 86_400_000
+"""Compaction drops a tombstone a week after it was written (delete.retention.ms). A disk that was away for longer may
+hold as open what has ended and been forgotten since, and would do it again: it is read anew long before that."""
 _CACHE_BYTES = 32 << 20
 _WRITE_BUFFER_BYTES = 16 << 20
 _SPOOL_IN_MEMORY_BYTES = 48 << 20
@@ -31,8 +38,9 @@ class DiskLocked(Exception):
 class Disk:
     """One per process, shared by its shards. Not for several threads."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, wall: Callable[[], int] = wall_ms) -> None:
         """Raises DiskLocked."""
+        self._wall = wall
         folder.mkdir(parents=True, exist_ok=True)
         self._db: Any
         self._spool: Any
@@ -58,11 +66,16 @@ class Disk:
     # -- ledger -------------------------------------------------------------------------------------------------
 
     def position(self, shard: int) -> tuple[str, int] | None:
-        """Identity of the ledger topic and next offset of it that this disk does not know yet."""
+        """Identity of the ledger topic and next offset of it that this disk does not know yet. None: it knows nothing,
+        or nothing that could still be relied on, which it has forgotten then."""
         value = self._db.get(_HEAD.pack(shard, _POSITION))
         if value is None:
             return None
-        return value[_OFFSET.size :].decode(), _OFFSET.unpack_from(value)[0]
+        offset, written_ms = _PLACE.unpack_from(value)
+        if not 0 <= self._wall() - written_ms < _TRUSTED_MS:
+            self.forget(shard)
+            return None
+        return value[_PLACE.size :].decode(errors="replace"), offset
 
     def entry(self, shard: int, action_id: str) -> bytes | None:
         """The encoded LedgerEntry of an action or body."""
@@ -79,15 +92,18 @@ class Disk:
 
     def batch(self, shard: int, topic_id: str) -> LedgerBatch:
         """Changes of a shard's ledger to be written as one."""
-        return LedgerBatch(self._db, shard, topic_id, self._noted)
+        return LedgerBatch(self._db, shard, topic_id, self._noted, self._wall)
 
-    def entries(self, shard: int) -> Iterator[tuple[str, bytes]]:
-        """Every entry, ended ones too."""
-        prefix = _HEAD.pack(shard, _LEDGER)
-        for key, value in self._db.items(from_key=prefix):
+    def open_entries(self, shard: int) -> Iterator[tuple[str, bytes]]:
+        """Every entry that has not ended."""
+        prefix = _HEAD.pack(shard, _OPEN)
+        for key in self._db.keys(from_key=prefix):
             if not key.startswith(prefix):
                 return
-            yield key[len(prefix) :].decode(), value
+            action_id = key[len(prefix) :].decode()
+            value = self.entry(shard, action_id)
+            if value is not None:
+                yield action_id, value
 
     def ended_before(self, shard: int, wall_ms: int, limit: int) -> list[str]:
         """Up to ``limit`` actions that ended before a wall time, oldest first."""
@@ -104,7 +120,7 @@ class Disk:
 
     def forget(self, shard: int) -> None:
         """Drops a shard's ledger: it is to be read anew."""
-        for kind in (_LEDGER, _ENDED, _POSITION):
+        for kind in (_LEDGER, _ENDED, _POSITION, _OPEN):
             self._db.delete_range(_HEAD.pack(shard, kind), _HEAD.pack(shard, kind + 1))
 
     # -- spool --------------------------------------------------------------------------------------------------
@@ -147,8 +163,11 @@ class Disk:
 class LedgerBatch:
     """Ledger changes and the position they lead to; nothing of it is visible before :meth:`write`."""
 
-    def __init__(self, db: Any, shard: int, topic_id: str, noted: set[tuple[str, str]]) -> None:
+    def __init__(
+        self, db: Any, shard: int, topic_id: str, noted: set[tuple[str, str]], wall: Callable[[], int]
+    ) -> None:
         self._noted = noted
+        self._wall = wall
         self._made: list[tuple[str, str]] = []
         self._db = db
         self._shard = shard
@@ -159,8 +178,12 @@ class LedgerBatch:
     def put(self, action_id: str, value: bytes, ended_at_ms: int) -> None:
         """``ended_at_ms``: wall time; 0 while it is open."""
         self._batch.put(_HEAD.pack(self._shard, _LEDGER) + action_id.encode(), value)
+        still_open = _HEAD.pack(self._shard, _OPEN) + action_id.encode()
         if ended_at_ms:
             self._batch.put(self._ended_key(action_id, ended_at_ms), b"")
+            self._batch.delete(still_open)
+        else:
+            self._batch.put(still_open, b"")
 
     def made(self, corp_id: str, message_id: str) -> None:
         """A call of ours made this."""
@@ -170,13 +193,14 @@ class LedgerBatch:
     def delete(self, action_id: str, ended_at_ms: int) -> None:
         """Forgets an entry."""
         self._batch.delete(_HEAD.pack(self._shard, _LEDGER) + action_id.encode())
+        self._batch.delete(_HEAD.pack(self._shard, _OPEN) + action_id.encode())
         if ended_at_ms:
             self._batch.delete(self._ended_key(action_id, ended_at_ms))
 
     def write(self) -> None:
         """All of it, with the position."""
         if self.next_offset is not None:
-            position = _OFFSET.pack(self.next_offset) + self._topic_id.encode()
+            position = _PLACE.pack(self.next_offset, self._wall()) + self._topic_id.encode()
             self._batch.put(_HEAD.pack(self._shard, _POSITION), position)
         self._db.write(self._batch)
         self._noted.difference_update(self._made)
