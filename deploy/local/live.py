@@ -232,7 +232,7 @@ class LiveView:
         used = {labels: value for (name, labels), value in gauges.items() if name == "siyu_executor_quota_used"}
         limits = {labels: value for (name, labels), value in gauges.items() if name == "siyu_executor_quota_limit"}
         return [
-            (named["corp_id"], named["endpoint"], named["window"], used[labels], limit)
+            (named["corp_id"], named["endpoint"], named["limit"], used[labels], limit)
             for labels, limit in limits.items()
             if limit and labels in used
             for named in [dict(labels)]
@@ -338,11 +338,11 @@ class LiveView:
         table = Table(title="接口限额 Limits used", box=box.SIMPLE_HEAD, title_justify="left")
         table.add_column("企业 corp")
         table.add_column("接口 endpoint")
-        table.add_column("窗口 window")
+        table.add_column("限额 limit")
         table.add_column("已用 / 上限 used / limit", justify="right")
         busiest = sorted(self._limits(), key=lambda row: -row[3] / row[4])[:5]
-        for corp_id, endpoint, window, used, limit in busiest:
-            table.add_row(corp_id, endpoint, window, f"{used:,.0f} / {limit:,.0f}  {used / limit:.1%}")
+        for corp_id, endpoint, name, used, limit in busiest:
+            table.add_row(corp_id, endpoint, name, f"{used:,.0f} / {limit:,.0f}  {used / limit:.1%}")
         return table
 
     def _state(self, name: str) -> str:
