@@ -34,6 +34,7 @@ from services.executor.levels import (
 from services.executor.windows import DAY_MS, next_period, period_start
 from siyu.events.types import Lane, QuotaLease
 from siyu.limits import SHARED_SCOPES, Calendar, Concurrent, Limit, LimitSet, Scope, Sliding
+from siyu.limits.model import window_order
 
 __all__ = [
     "AFTER_FINISH",
@@ -54,6 +55,7 @@ _FINISHES_EVERY_MS = 1_000
 _SWEEP = 64
 """So many levels are looked at for being empty with every write."""
 _SWEEP_EVERY_MS = 60_000
+_LONGEST_CALL_MS = 60_000
 _MONTH_BLOCK_MS = 30 * DAY_MS
 
 
@@ -162,7 +164,6 @@ class Governor:
     ) -> None:
         self._limits = limits
         self._egress = egress
-        self._corps = tuple(corps)
         self._load = load
         self._allowance = allowance
         self._shared = shared
@@ -170,7 +171,8 @@ class Governor:
         self._levels: dict[str, Level] = {}
         self._rules: dict[tuple[str, str, str, bool], Rules | None] = {}
         self._kinds: dict[tuple[str, str], tuple[_Kind, ...]] = {}
-        self._unbound: dict[tuple[str, bool], bool] = {}
+        self._reachable = Reachable(limits, corps)
+        self._reachable_until_ms = 0
         self._now = 0
         self._reserved: set[Path] = set()
         """Paths with reservations that no written state counts."""
@@ -327,7 +329,8 @@ class Governor:
         self._limits = limits
         self._version += 1
         self._rules.clear()
-        self._unbound.clear()
+        self._reachable.change(limits, now_ms)
+        self._reachable_until_ms = self._reachable.changes_at(now_ms)
         self._kinds.clear()
         for key, level in list(self._levels.items()):
             rules = self._rules_of_key(key)
@@ -456,6 +459,10 @@ class Governor:
         if now_ms < self._now:
             return self._now
         self._now = now_ms
+        if now_ms >= self._reachable_until_ms:
+            self._reachable_until_ms = self._reachable.changes_at(now_ms)
+            self._kinds.clear()
+            self._version += 1
         return now_ms
 
     @staticmethod
@@ -546,7 +553,7 @@ class Governor:
         if kinds is None:
             found = dict.fromkeys(kind_of(limit, endpoint) for limit in self._limits.of(corp_id, endpoint))
             kinds = self._kinds[corp_id, endpoint] = tuple(
-                kind for kind in found if kind[0] != "ip_api" or not self._never_binds(kind[1], kind[2])
+                kind for kind in found if kind[0] != "ip_api" or self._reachable.counted(kind[1], kind[2], self._now)
             )
         return kinds
 
@@ -569,13 +576,6 @@ class Governor:
         if place not in self._rules:
             self._rules[place] = rules_of(self._limits, scope, corp_id, label, persons)
         return self._rules[place]
-
-    def _never_binds(self, endpoint: str, persons: bool) -> bool:
-        found = self._unbound.get((endpoint, persons))
-        if found is None:
-            found = never_binds(self._limits, self._corps, endpoint, persons)
-            self._unbound[endpoint, persons] = found
-        return found
 
     def _touch(self, level: Level) -> None:
         level.valid_until = 0
@@ -677,6 +677,43 @@ def never_binds(limits: LimitSet, corps: Collection[str], label: str, persons: b
             if most is None or most > limit.amount:
                 return False
     return True
+
+
+class Reachable:
+    """Which limits of the egress have to be counted. One that the corps' limits cannot reach need not; but calls that
+    were made under wider limits of the corps count for a window more, and what held before an owner began is known only
+    when the limits of today have held for a window."""
+
+    def __init__(self, limits: LimitSet, corps: Collection[str]) -> None:
+        self._corps = tuple(corps)
+        self._limits = limits
+        self._past: list[tuple[LimitSet, int]] = []
+        """What held before, and until when calls made under it count."""
+        self._known_from_ms = limits.as_of_ms + _longest_ms(limits) if limits.as_of_ms else 0
+
+    def change(self, limits: LimitSet, now_ms: int) -> None:
+        self._past.append((self._limits, now_ms + _longest_ms(self._limits)))
+        self._past = [(before, until) for before, until in self._past if until > now_ms]
+        self._limits = limits
+
+    def counted(self, label: str, persons: bool, now_ms: int) -> bool:
+        """Whether the limits of the egress on the API may be reached."""
+        if now_ms < self._known_from_ms:
+            return True
+        sets = (self._limits, *(before for before, until in self._past if until > now_ms))
+        return not all(never_binds(limits, self._corps, label, persons) for limits in sets)
+
+    def changes_at(self, now_ms: int) -> int:
+        """When something that is counted need no longer be."""
+        ends = (self._known_from_ms, *(until for _, until in self._past))
+        return min((end for end in ends if end > now_ms), default=NEVER)
+
+
+def _longest_ms(limits: LimitSet) -> int:
+    """The longest window of an egress, and the longest that a call or a stalled process takes."""
+    windows = (limit.window for limit in limits.limits if limit.scope == "ip_api")
+    lengths = (32 * DAY_MS if isinstance(window, Calendar) else window_order(window) for window in windows)
+    return max(lengths, default=0) + _LONGEST_CALL_MS
 
 
 def _covered(whole: Limit, part: Limit) -> int:

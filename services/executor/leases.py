@@ -23,7 +23,7 @@ import zlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 
-from services.executor.governor import DirtyLevel, LevelView, kind_of, most_used, never_binds, rules_of
+from services.executor.governor import DirtyLevel, LevelView, Reachable, kind_of, most_used, rules_of
 from services.executor.levels import (
     AFTER_FINISH,
     LANES,
@@ -504,7 +504,7 @@ class Owner:
                 del self._known[name]
 
 
-def _shared_kinds(limits: LimitSet) -> set[tuple[str, bool]]:
+def _shared(limits: LimitSet) -> set[tuple[str, bool]]:
     """Endpoints (those that count together joined by ``+``) that an egress has limits for, and whether on persons."""
     kinds = {kind_of(limit, endpoint) for endpoint in (*ENDPOINTS, GETTOKEN) for limit in limits.of("", endpoint)}
     return {(label, persons) for scope, label, persons in kinds if scope == "ip_api"}
@@ -536,6 +536,7 @@ class Leases:
         self._egress = egress
         self._shard_of = shard_of
         self._corps = tuple(corps)
+        self._reachable = Reachable(limits, corps)
         self._times = times or LeaseTimes()
         self._holders: dict[str, Holder] = {}
         self._owners: dict[str, Owner] = {}
@@ -590,13 +591,17 @@ class Leases:
 
     def change(self, limits: LimitSet, now_ms: int) -> None:
         before, self._limits = self._limits, limits
+        shared = [
+            (label, persons, self._reachable.counted(label, persons, now_ms)) for label, persons in _shared(limits)
+        ]
+        self._reachable.change(limits, now_ms)
         for owner in self._owners.values():
             rules = self._rules(owner.level.key)
             if rules is not None:
                 owner.change(rules)
-        for label, persons in _shared_kinds(limits):
+        for label, persons, counted in shared:
             key = f"ip_api|{self._egress}|{label}{PERSONS if persons else ''}"
-            if self._shard_of(key) == self._shard and not never_binds(limits, self._corps, label, persons):
+            if not counted and self._shard_of(key) == self._shard and self._reachable.counted(label, persons, now_ms):
                 self._begin_counting(key, before, label, persons, now_ms)
 
     def take_dirty(self, now_ms: int, worst_end_ms: int) -> list[DirtyLevel]:
@@ -640,7 +645,7 @@ class Leases:
         """A level that could not bind so far may bind from now on, and nobody counted it: all that the corps' limits
         allowed until now counts as used, of each window as much as may have been made in it."""
         owner = self._owner(key)
-        if owner is None or not never_binds(before, self._corps, label, persons):
+        if owner is None:
             return
         known, younger_ms = 0, 0
         limits = [limit for limit in owner.level.rules.limits if isinstance(limit.window, Sliding)]
