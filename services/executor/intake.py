@@ -45,6 +45,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         make_shard: Callable[[int], Shard],
         metrics: ExecutorMetrics,
         *,
+        owned: Callable[[int], None],
         bootstrap: str,
         instance: str,
         session_timeout_ms: int,
@@ -52,6 +53,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
     ) -> None:
         self._make_shard = make_shard
         self._metrics = metrics
+        self._owned = owned
         self._bootstrap = bootstrap
         self._instance = instance
         self._session_timeout_ms = session_timeout_ms
@@ -120,7 +122,8 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             opening.result()
         self._opening = {index: task for index, task in self._opening.items() if not task.done()}
         for shard in self._shards.values():
-            if shard.state == "lost":
+            # At a rebalance the next owner may begin before we hear that there is one.
+            if shard.state == "lost" and self._assigned:
                 raise Fenced(f"shard {shard.index} has another owner")
             if shard.state == "failed":
                 raise RuntimeError(f"shard {shard.index} failed")
@@ -166,11 +169,12 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             opening = self._opening.pop(index, None)
             if opening is not None:
                 opening.cancel()
-            leaving = asyncio.create_task(self._shards.pop(index).close())
-            self._leaving.add(leaving)
-            leaving.add_done_callback(self._leaving.discard)
+            self._let_go(self._shards.pop(index))
         for index in self._partitions:
             shard = self._shards.get(index)
+            if shard is not None and shard.state == "lost":
+                self._let_go(shard)
+                shard = None
             if shard is None:
                 shard = self._shards[index] = self._make_shard(index)
                 self._opening[index] = asyncio.create_task(self._open(shard))
@@ -179,7 +183,13 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
                 shard.resume()
         self._assigned = True
         self._metrics.shards.set(len(self._shards))
+        self._owned(len(self._shards))
         self._log.info("partitions_assigned", partitions=sorted(self._partitions))
+
+    def _let_go(self, shard: Shard) -> None:
+        leaving = asyncio.create_task(shard.close())
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
 
     async def _open(self, shard: Shard) -> None:
         """Takes a shard over, again and again while Kafka is away."""

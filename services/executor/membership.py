@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
@@ -17,6 +18,7 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, Cons
 from aiokafka.partitioner import murmur2
 
 
+@lru_cache(4096)
 def shard_of(key: str, shards: int) -> int:
     """The partition that murmur2 gives a key: as librdkafka's ``murmur2_random`` and the Java client do."""
     return int(murmur2(key.encode()) & 0x7FFFFFFF) % shards

@@ -21,6 +21,8 @@ from siyu.ops.corps import Corp
 from siyu.wecom.client import Answer, NotSent, Result, TooLarge, WecomClient
 from siyu.wecom.errors import ErrorTable
 
+_LEAST_OF_A_SHARD = 1_000
+
 
 @dataclass
 class Process:
@@ -54,7 +56,7 @@ class Process:
     """12 random bytes."""
     known_codes: frozenset[int]
     most_waiting: int
-    """Actions of one lane of a shard that are taken in and not done with."""
+    """Actions of one lane, over all shards of the process, that are taken in and not done with."""
     keep_ended_ms: int
     """How long an action that ended is remembered (wall time): a repeat later than that is a new action."""
     token_timeout_ms: int
@@ -62,6 +64,13 @@ class Process:
     fresh: Callable[[str, int], bool]
     """Whether a table was complete within so many ms of wall time."""
     log_events: bool
+    owned: int = 1
+    """Shards this process works on; each gets its part of the room."""
+
+    @property
+    def most_of_a_shard(self) -> int:
+        """Actions of one lane of one shard that are taken in and not done with."""
+        return max(_LEAST_OF_A_SHARD, self.most_waiting // max(1, self.owned))
 
     def observe(self, endpoint: str, result: Result) -> None:
         """Counts one call."""

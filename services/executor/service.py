@@ -163,6 +163,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 intake = Intake(
                     lambda index: Shard(index, process),
                     metrics,
+                    owned=lambda count: setattr(process, "owned", count),
                     bootstrap=settings.kafka_bootstrap,
                     instance=settings.instance,
                     session_timeout_ms=settings.session_timeout_ms,

@@ -37,7 +37,9 @@ class Settings(ServiceSettings):
         None, description="File of the keys that access tokens are encrypted with in Kafka; unset: from the corps file"
     )
     most_waiting: int = Field(
-        1_000_000, ge=100, description="Actions of one lane of a shard that are taken in and not done with"
+        1_000_000,
+        ge=100,
+        description="Actions of one lane that are taken in and not done with, over all shards of the process",
     )
     remember_days: float = Field(
         7.0, gt=0, description="How long an action that ended is remembered, so that its repeat is recognised"

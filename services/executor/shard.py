@@ -331,7 +331,7 @@ class Shard:
         batch.next_offset = await self._journal.read(LEDGER, start, apply)
         batch.write()
         grouped: dict[str, list[LedgerEntry]] = {}
-        for _, value in disk.entries(self.index):
+        for _, value in disk.open_entries(self.index):
             entry = codec.decode_as(LedgerEntry, value)
             if is_open(entry):
                 grouped.setdefault(self._root_of(entry), []).append(entry)
@@ -365,7 +365,7 @@ class Shard:
         return (
             found is None
             or self.state != "running"
-            or found.tracker.span >= self._process.most_waiting
+            or found.tracker.span >= self._process.most_of_a_shard
             or len(self._pending.messages) >= _MOST_WAITING_RECORDS
         )
 
@@ -373,7 +373,9 @@ class Shard:
         """Whether a full lane has room again."""
         found = self._inputs.get(lane)
         return (
-            found is not None and self.state == "running" and found.tracker.span <= self._process.most_waiting * 3 // 4
+            found is not None
+            and self.state == "running"
+            and found.tracker.span <= self._process.most_of_a_shard * 3 // 4
         )
 
     def take(self, lane: Lane, record: ConsumerRecord) -> None:
@@ -545,9 +547,12 @@ class Shard:
 
     def _commit_is_due(self, now_ms: int) -> bool:
         pending = self._pending
+        if self.state == "quiet":
+            # Nothing that could wait: the next owner may be here already.
+            return bool(pending)
         if not pending and not self._offsets() and not self._gates.due(now_ms) and self.governor.due_ms() > now_ms:
             return False
-        if pending.staged or pending.permits or pending.written or self._gates.urgent or self.state == "quiet":
+        if pending.staged or pending.permits or pending.written or self._gates.urgent:
             return True
         if not pending.since:
             pending.since = time.monotonic()
@@ -674,7 +679,8 @@ class Shard:
                 opened = self._open.get(self._root(work))
                 if opened is not None and ask.key in opened.asked:
                     return work, ask
-            if not state.backlog or state.crowded:
+            # What ends without a call is told before more is taken up.
+            if not state.backlog or state.crowded or len(self._pending.messages) >= _MOST_WAITING_RECORDS:
                 return None
             again_ms = gates.lane_held(site.corp_id, site.endpoint, lane, now_ms)
             if again_ms:
@@ -719,7 +725,7 @@ class Shard:
         action, appended_ms = self._spooled(lane, number)
         if self._known_before(lane, number, action):
             return
-        if action.lane != lane:
+        if action.lane != lane or 0 < action.deadline_ms < action.not_before_ms:
             self._refuse(lane, number, action, End("rejected", "contradictory"))
         elif self._cancelled(action, appended_ms):
             self._refuse(lane, number, action, End("cancelled", "operator_cancelled"))
