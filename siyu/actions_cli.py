@@ -515,6 +515,8 @@ def _print_detail(detail: ActionDetail) -> None:
     if detail.parts.chunks:
         console.print(f"分段 chunks: {detail.parts.chunk_count:,}")
         console.print(_action_table(detail.parts.chunks))
+    if detail.parts.repeated_records:
+        console.print(f"重复记录 records that brought it again, without effect: {detail.parts.repeated_records}")
     if detail.controls:
         console.print(_control_table(detail.controls))
     if detail.repeats:

@@ -106,6 +106,8 @@ class Parts(Shown, frozen=True, kw_only=True):
     chunks: list[ActionView]
     """At most :data:`CHUNKS_SHOWN`, newest first."""
     chunk_count: int
+    repeated_records: int
+    """Further records that brought the same action, each with an end of its own: none led to a call."""
     people: list[Count]
     """Persons (or group chats) by how it ended for them; those it has not ended for are not counted yet."""
 

@@ -59,7 +59,7 @@ class Operations:
             return ActionDetail(
                 action=view,
                 admission=None,
-                parts=Parts(chunks=[], chunk_count=0, people=[]),
+                parts=Parts(chunks=[], chunk_count=0, repeated_records=0, people=[]),
                 controls=self._words_about(view),
                 repeats=[],
             )

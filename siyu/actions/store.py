@@ -35,6 +35,8 @@ from siyu.actions.model import (
 from siyu.actions.quota import masked
 from siyu.warehouse import WarehouseError, connect, error_code
 
+_REPEATED = frozenset({"duplicate", "contradictory"})
+"""``detail`` of the end of a record that brought an action which was known: no part of it."""
 MOST = 500
 """Actions of one page."""
 
@@ -229,6 +231,9 @@ class ActionStore:
         if found:  # an outcome takes the place of the ledger's row
             ended = self._rows(_outcomes(f"{of} AND parent_id = {{id:String}} AND action_id IN ({in_ledger})"), names)
             found |= {row["action_id"]: row for row in ended}
+        repeated = [key for key, row in found.items() if row["detail"] in _REPEATED]
+        for key in repeated:
+            del found[key]
         chunks = sorted(found.values(), key=lambda row: (-row["created_ms"], row["action_id"]))
         below = f"{of} AND parent_id IN ({in_ledger} UNION ALL SELECT {{id:String}}) AND action_id NOT IN ({in_ledger})"
         counted = self._rows(
@@ -239,6 +244,7 @@ class ActionStore:
         return Parts(
             chunks=[_view(row, people) for row in chunks[:CHUNKS_SHOWN]],
             chunk_count=len(chunks),
+            repeated_records=len(repeated),
             people=[Count(status=row["status"], detail=row["detail"], count=row["n"]) for row in counted],
         )
 

@@ -181,6 +181,9 @@ def test_a_send_shows_its_chunks_and_counts_its_people_by_status(
         outcome(corp_id, "p8", "suppressed", parent_id="send", customer_id="wm8", detail="suppressed"),
         # A group chat is no customer.
         outcome(corp_id, "p9", "done", parent_id="chunk0", customer_id=""),
+        # A second record of the same action has an end of its own.
+        entry(corp_id, "again", "ended", parent_id="send", status="rejected", detail="duplicate"),
+        outcome(corp_id, "again", "rejected", parent_id="send", detail="duplicate"),
         outcome(corp_id, "elsewhere", "done", parent_id="other"),
     )
     parts = store.parts(corp_id, "send")
@@ -188,7 +191,7 @@ def test_a_send_shows_its_chunks_and_counts_its_people_by_status(
         "chunk0": "done",
         "chunk1": "in_doubt",
     }
-    assert parts.chunk_count == 2
+    assert (parts.chunk_count, parts.repeated_records) == (2, 1)
     assert {(count.status, count.detail): count.count for count in parts.people} == {
         ("done", "ok"): 8,
         ("rejected", "not_friend"): 1,

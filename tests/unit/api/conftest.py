@@ -82,7 +82,9 @@ class Stores:
 
     def parts(self, corp_id: str, action_id: str, *, people: bool = False) -> Parts:
         done = Count(status="done", detail="ok", count=9_990)
-        return Parts(chunks=[known.view for known in self.actions.values()], chunk_count=1, people=[done])
+        return Parts(
+            chunks=[known.view for known in self.actions.values()], chunk_count=1, repeated_records=0, people=[done]
+        )
 
     def doubtful_parts(self, corp_id: str, action_id: str) -> int:
         return self.doubtful
