@@ -105,18 +105,23 @@ class Disk:
             if value is not None:
                 yield action_id, value
 
-    def ended_before(self, shard: int, wall_ms: int, limit: int) -> list[str]:
-        """Up to ``limit`` actions that ended before a wall time, oldest first."""
+    def ended_before(self, shard: int, wall_ms: int, limit: int) -> list[tuple[str, int]]:
+        """Up to ``limit`` actions that ended before a wall time, and when, oldest first. One that was forgotten and
+        begun anew since is still named: compare."""
         prefix = _HEAD.pack(shard, _ENDED)
-        found: list[str] = []
+        found: list[tuple[str, int]] = []
         for key in self._db.keys(from_key=prefix):
             if not key.startswith(prefix) or len(found) >= limit:
                 break
             at = _OFFSET.unpack_from(key, len(prefix))[0]
             if at >= wall_ms:
                 break
-            found.append(key[len(prefix) + _OFFSET.size :].decode())
+            found.append((key[len(prefix) + _OFFSET.size :].decode(), at))
         return found
+
+    def unmark(self, shard: int, action_id: str, ended_at_ms: int) -> None:
+        """:meth:`ended_before` names this end no more; the entry stays as it is."""
+        self._db.delete(_ended_key(shard, action_id, ended_at_ms))
 
     def forget(self, shard: int) -> None:
         """Drops a shard's ledger: it is to be read anew."""
@@ -180,7 +185,7 @@ class LedgerBatch:
         self._batch.put(_HEAD.pack(self._shard, _LEDGER) + action_id.encode(), value)
         still_open = _HEAD.pack(self._shard, _OPEN) + action_id.encode()
         if ended_at_ms:
-            self._batch.put(self._ended_key(action_id, ended_at_ms), b"")
+            self._batch.put(_ended_key(self._shard, action_id, ended_at_ms), b"")
             self._batch.delete(still_open)
         else:
             self._batch.put(still_open, b"")
@@ -195,7 +200,7 @@ class LedgerBatch:
         self._batch.delete(_HEAD.pack(self._shard, _LEDGER) + action_id.encode())
         self._batch.delete(_HEAD.pack(self._shard, _OPEN) + action_id.encode())
         if ended_at_ms:
-            self._batch.delete(self._ended_key(action_id, ended_at_ms))
+            self._batch.delete(_ended_key(self._shard, action_id, ended_at_ms))
 
     def write(self) -> None:
         """All of it, with the position."""
@@ -205,8 +210,9 @@ class LedgerBatch:
         self._db.write(self._batch)
         self._noted.difference_update(self._made)
 
-    def _ended_key(self, action_id: str, ended_at_ms: int) -> bytes:
-        return _HEAD.pack(self._shard, _ENDED) + _OFFSET.pack(ended_at_ms) + action_id.encode()
+
+def _ended_key(shard: int, action_id: str, ended_at_ms: int) -> bytes:
+    return _HEAD.pack(shard, _ENDED) + _OFFSET.pack(ended_at_ms) + action_id.encode()
 
 
 def _message_key(corp_id: str, message_id: str) -> bytes:

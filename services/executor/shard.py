@@ -956,11 +956,15 @@ class Shard:
         self._swept = time.monotonic()
         disk = self._process.disk
         before = wall_ms() - self._process.keep_ended_ms
-        for action_id in disk.ended_before(self.index, before, _SWEEP_ACTIONS):
+        for action_id, ended_at_ms in disk.ended_before(self.index, before, _SWEEP_ACTIONS):
             value = disk.entry(self.index, action_id)
-            ended_at = self._process.codec.decode_as(LedgerEntry, value).updated_at_ms if value else 0
+            entry = self._process.codec.decode_as(LedgerEntry, value) if value else None
+            if entry is None or is_open(entry) or entry.updated_at_ms != ended_at_ms:
+                # Another owner forgot it, and it may have begun anew since.
+                disk.unmark(self.index, action_id, ended_at_ms)
+                continue
             self._add(Message(LEDGER, action_id.encode(), None, self.index))
-            self._pending.ledger.append((action_id, None, ended_at))
+            self._pending.ledger.append((action_id, None, ended_at_ms))
 
     # -- calling ------------------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ def test_a_new_folder_knows_nothing(folder: Path) -> None:
     disk = Disk(folder)
     assert disk.position(0) is None
     assert disk.entry(0, "a") is None
-    assert list(disk.entries(0)) == []
+    assert list(disk.open_entries(0)) == []
     assert not disk.knows_message("ww1", "m1")
     disk.close()
 
@@ -39,9 +39,9 @@ def test_ledger_and_position_survive_a_restart(folder: Path) -> None:
     disk.close()
     disk = Disk(folder)
     assert (disk.position(3), disk.position(4), disk.position(5)) == (("topic", 17), ("topic", 5), None)
-    assert list(disk.entries(3)) == [("a", b"A"), ("b", b"B")]
+    assert list(disk.open_entries(3)) == [("a", b"A")]
     assert disk.entry(4, "c") == b"C"
-    assert disk.ended_before(3, ENDED_MS + 1, 10) == ["b"]
+    assert disk.ended_before(3, ENDED_MS + 1, 10) == [("b", ENDED_MS)]
     disk.close()
 
 
@@ -84,6 +84,7 @@ def test_a_later_entry_replaces_and_a_tombstone_forgets(folder: Path) -> None:
     put(disk, 0, 1, a=(b"waits", WAITS))
     put(disk, 0, 2, a=(b"ended", ENDED_MS))
     assert disk.entry(0, "a") == b"ended"
+    assert list(disk.open_entries(0)) == []
     batch = disk.batch(0, "T")
     batch.delete("a", ENDED_MS)
     batch.write()
@@ -95,9 +96,25 @@ def test_what_ended_long_ago_is_found_oldest_first_and_no_more_than_asked_for(fo
     disk = Disk(folder)
     put(disk, 0, 1, z=(b"", 100), y=(b"", 200), x=(b"", 300), open=(b"", WAITS))
     put(disk, 1, 1, other=(b"", 50))
-    assert disk.ended_before(0, 300, 10) == ["z", "y"]
-    assert disk.ended_before(0, 301, 2) == ["z", "y"]
-    assert disk.ended_before(0, 301, 10) == ["z", "y", "x"]
+    assert disk.ended_before(0, 300, 10) == [("z", 100), ("y", 200)]
+    assert disk.ended_before(0, 301, 2) == [("z", 100), ("y", 200)]
+    assert disk.ended_before(0, 301, 10) == [("z", 100), ("y", 200), ("x", 300)]
+    disk.close()
+
+
+def test_an_end_that_was_forgotten_elsewhere_is_named_until_it_is_unmarked_and_the_new_beginning_stays(
+    folder: Path,
+) -> None:
+    disk = Disk(folder)
+    put(disk, 0, 1, a=(b"ended", 100))
+    batch = disk.batch(0, "T")
+    batch.delete("a", 0)  # a tombstone of another owner, which does not say when it had ended
+    batch.write()
+    put(disk, 0, 2, a=(b"anew", WAITS))
+    assert disk.ended_before(0, 101, 10) == [("a", 100)]
+    disk.unmark(0, "a", 100)
+    assert disk.ended_before(0, 101, 10) == []
+    assert list(disk.open_entries(0)) == [("a", b"anew")]
     disk.close()
 
 
