@@ -42,10 +42,12 @@ from siyu.events import ConfigRecord, QuotaLease, codec, schemas_dir
 from siyu.guard.rules import RulesError
 from siyu.guard.rules import load_rules as load_guard
 from siyu.limits import LimitsError, LimitSource, load_registry
+from siyu.limits.topic import remember
 from siyu.ops.clock import ClockError, clock_from, wall_ms
 from siyu.ops.corps import CorpsError, load_corps
 from siyu.ops.health import OpsServer
 from siyu.ops.logging import configure_logging, get_logger
+from siyu.ops.scan import ScanError
 from siyu.ops.signals import async_stop_event
 from siyu.ops.tables import TopicTables
 from siyu.wecom.client import WecomClient
@@ -160,6 +162,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             try:
                 if not await _first(tables.caught_up(), stop):
                     return
+                remembering = asyncio.create_task(_remember(settings, process))
                 intake = Intake(
                     lambda index: Shard(index, process),
                     metrics,
@@ -177,6 +180,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                         await asyncio.wait({working, following}, timeout=_REPORT_SECONDS)
                         if following.done() and not stop.is_set():
                             following.result()
+                await remembering
             finally:
                 following.cancel()
                 await asyncio.gather(following, return_exceptions=True)
@@ -278,6 +282,23 @@ def _process(
         log_events=settings.log_events,
     )
     return process, [disk.close]
+
+
+async def _remember(settings: Settings, process: Process) -> None:
+    """Keeps the limits this release came with in the history, so that a decision made by them can be evaluated when
+    the next release no longer has them."""
+    seed = load_registry(settings.limits)
+    try:
+        await asyncio.to_thread(
+            remember,
+            settings.kafka_bootstrap,
+            seed,
+            author="executor",
+            reason="came with the release",
+            written_at_ms=wall_ms(),
+        )
+    except (LimitsError, ScanError) as error:
+        get_logger().warning("limits_not_remembered", error=type(error).__name__, error_detail=str(error))
 
 
 async def _topology(bootstrap: str, stop: asyncio.Event) -> tuple[int, str] | None:
