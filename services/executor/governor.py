@@ -479,6 +479,8 @@ class Governor:
             self._lay(path, now_ms)
         again, after_finish, narrow = 0, False, True
         for level, units in path.steps:
+            if level.admitted + units <= level.ceilings[lane] and now_ms < level.valid_until:
+                continue
             level.refresh(now_ms, self._allowance)
             if level.admitted + units > level.ceilings[lane]:
                 at = level.again(lane, units, now_ms, self._allowance)
