@@ -10,8 +10,8 @@
     memory    one process with a million queued actions behind a tiny limit
 
 Prints JSON, progress to stderr. ``ok`` and the status say whether everything came out right (no call over a limit,
-nobody reached twice, one outcome an action); ``missed`` names the promised figures that were not reached. Without a name: all of them in a short form.
-Times are of this machine; every process, the broker and the platform share its cores.
+nobody reached twice, one outcome an action); ``missed`` names the promised figures that were not reached. Without a
+name: all of them in a short form. Times are of this machine, whose cores every process, broker and platform share.
 """
 
 from __future__ import annotations
