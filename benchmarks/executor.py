@@ -607,8 +607,8 @@ def _arguments() -> argparse.ArgumentParser:
     command(
         memory,
         actions=(1_000_000, "bulk actions"),
-        corps=(4, "one scope each"),
-        shards=(8, "partitions"),
+        corps=(1, "one scope each"),
+        shards=(1, "partitions, which share what a process takes in"),
         **crowd(20_000, 500_000),
     )
     return parser
