@@ -138,8 +138,9 @@ class Gates:
         )
 
     def allowance(self, corp_id: str, staff_id: str, now_ms: int) -> int:
-        """Percent of our own paces that are left."""
-        return self._guard.allowance(corp_id, staff_id, now_ms)
+        """Percent of our own paces that are left, at least 1: who must not be called for at all is stopped by the gates
+        above, and what a resting account has sent before still has to be read."""
+        return max(1, self._guard.allowance(corp_id, staff_id, now_ms))
 
     # -- what calls came to -------------------------------------------------------------------------------------
 

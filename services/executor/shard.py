@@ -29,7 +29,7 @@ from services.executor.domain import End
 from services.executor.gates import Hold
 from services.executor.governor import Claim, Governor, Path
 from services.executor.journal import LEDGER, QUOTA, Journal, Lost, Message
-from services.executor.leases import Leases
+from services.executor.leases import Leases, LeaseTimes
 from services.executor.levels import StateError
 from services.executor.membership import shard_of
 from services.executor.offsets import OffsetTracker
@@ -216,6 +216,7 @@ class Shard:
             egress=process.egress,
             shard_of=lambda level: shard_of(level, process.shards),
             corps=process.corps.keys(),
+            times=LeaseTimes().scaled(process.clock.rate()),
         )
         self.governor = Governor(
             limits,
@@ -492,7 +493,7 @@ class Shard:
 
     def told(self, lease: QuotaLease) -> None:
         """A word of another shard about a level they share."""
-        if self.state == "running":
+        if self.state in ("running", "quiet"):
             self._shared.receive(lease, self._process.clock.now_ms())
             self._wake.set()
 
