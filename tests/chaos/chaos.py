@@ -1,10 +1,11 @@
-"""Three journey and two performance workers under load; at random they are killed, frozen, restarted and robbed of
-their disks, and the broker goes away. Then the audit must find nothing lost, nothing double and nothing different.
+"""Three journey, two performance and two executor workers under load; at random they are killed, frozen, restarted and
+robbed of their disks, executors in the middle of a send, and the broker goes away. Then the audit must find nothing
+lost, nothing double and nothing different, and the platform's record of calls nobody reached twice or not at all.
 
 One seed gives the load and the faults; they are printed before the run and again when it fails. The same seed plays the
 same faults at the same moments; what exactly they hit is up to the machine.
 
-在负载下随机杀死、冻结、重启进程，清空磁盘，中断 broker，最后审计必须为零差异。
+在负载与群发进行中随机杀死、冻结、重启进程，清空磁盘，中断 broker，最后审计必须为零差异，且每位客户恰好收到一次。
 
 Exit status: 0 clean; 1 differences, or something that did not come back; 2 could not run; 130 after Ctrl-C.
 """
@@ -26,10 +27,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from chaos_actions import Intents
 from chaos_broker import Cluster
-from chaos_checks import audit, check_topics, wait_until_drained
-from chaos_load import Load, Sender
-from chaos_plan import GAP_S, SESSION_S, TRANSACTION_S, WORKERS, Fault, draw
+from chaos_checks import ALL_GROUPS, STREAM_GROUPS, Ends, arrived, audit, check_acts, check_topics, wait_until_drained
+from chaos_load import CORPS, Load, Sender
+from chaos_plan import EXECUTOR_SESSION_S, EXECUTORS, GAP_S, SESSION_S, STREAMS, TRANSACTION_S, WORKERS, Fault, draw
+from chaos_platform import Platform
 from chaos_processes import FENCED, Supervised
 
 from deploy.local.clickhouse import LocalClickHouse
@@ -44,16 +47,13 @@ from siyu.warehouse import WarehouseError, connect
 from siyu.warehouse.migrations import migrate
 
 WITHOUT_TRANSACTIONS = Path(__file__).with_name("chaos_without_transactions.py")
-TOPICS = (
-    "callbacks.raw", "contact.events", "payment.events", "relationship.facts", "order.facts", "staff.deltas",
-    "performance.snapshots", "action.outcomes", "action.ledger", "quota.state", "journey.changelog",
-    "performance.changelog", "dlq.journey", "dlq.performance", "dlq.sink",
-)  # fmt: skip
 SHORT_S, LONG_S = 60.0, 300.0
 # Without transactions one kill at a bad moment is enough, so a short run with many kills says all.
 DENSE_GAP_S = (0.8, 2.4)
 WARM_UP_S = 2.0
 RETURN_TIMEOUT_S = 60.0
+SETTLE_TIMEOUT_S = 180.0
+"""For everybody's outcome, while business time is hurried."""
 DRAIN_TIMEOUT_S = 120.0
 STATUS_EVERY_S = 10.0
 TICK_S = 0.05
@@ -81,8 +81,18 @@ class Chaos:
     rate: float = 300.0
     transactions: bool = True
 
+    @property
+    def workers(self) -> tuple[str, ...]:
+        """Without transactions the executors are left out: they cannot do without."""
+        return WORKERS if self.transactions else STREAMS
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Who has to have read everything."""
+        return ALL_GROUPS if self.transactions else STREAM_GROUPS
+
     def faults(self) -> tuple[Fault, ...]:
-        return draw(self.seed, self.seconds, GAP_S if self.transactions else DENSE_GAP_S)
+        return draw(self.seed, self.seconds, GAP_S if self.transactions else DENSE_GAP_S, self.workers)
 
     def __str__(self) -> str:
         what = f"seed {self.seed}, {self.seconds:.0f} s, {self.rate:.0f} events/s"
@@ -100,6 +110,8 @@ class Result:
     problems: list[str] = field(default_factory=list)
     audit: dict[str, int] = field(default_factory=dict)
     topics: dict[str, int] = field(default_factory=dict)
+    acts: dict[str, int] = field(default_factory=dict)
+    """What the executors did, and what of it must not be."""
     events_sent: int = 0
     faults: dict[str, int] = field(default_factory=dict)
     """Kind → how many were carried out."""
@@ -133,14 +145,28 @@ class _Stage:
         self._chaos = chaos
         self._tell = say
         self._began = self._chaos_began = time.monotonic()
-        broker_port, controller_port, clickhouse_port = free_ports(3)
+        broker_port, controller_port, clickhouse_port, platform_port, callbacks_port = free_ports(5)
         self._kafka = Cluster(chaos.folder / "kafka", broker_port, controller_port, self._say)
         self._clickhouse = LocalClickHouse(chaos.folder / "clickhouse", clickhouse_port)
         self._state = chaos.folder / "state"
         self._logs = chaos.folder / "log"
         self._logs.mkdir()
-        self._workers = {name: self._worker(name) for name in WORKERS}
-        self._sink = self._supervised("sink", "-m", "services.sink")
+        self._platform = Platform(
+            chaos.folder / "platform", self._kafka.bootstrap, platform_port, callbacks_port, chaos.seed, chaos.seconds
+        )
+        self._workers = {name: self._worker(name) for name in chaos.workers}
+        self._others = [self._supervised("sink", "-m", "services.sink")]
+        self._simulator = self._supervised("simulator", "-m", "simulator", **self._platform.own_environment)
+        if chaos.transactions:
+            self._others += [
+                self._simulator,
+                self._supervised("ingest", "-m", "services.ingest", **self._platform.environment),
+                self._supervised(
+                    "planner", "-m", "services.planner", **self._platform.environment, **self._stream("0")
+                ),
+            ]
+        self._intents: Intents | None = None
+        self._ends: Ends | None = None
         self._sender = Sender(self._kafka.bootstrap, Load(chaos.seed, chaos.rate))
         self._carried_out: Counter[str] = Counter()
         self._without_target = 0
@@ -150,16 +176,32 @@ class _Stage:
         self._tell(f"{time.monotonic() - self._chaos_began:6.1f} s  {text}")
 
     def _worker(self, name: str) -> Supervised:
-        processor, _, instance = name.rpartition("-")
-        how = ["-m", f"services.{processor}"] if self._chaos.transactions else [str(WITHOUT_TRANSACTIONS), processor]
-        return self._supervised(
-            name,
-            *how,
-            SIYU_INSTANCE=instance,
-            SIYU_STATE_DIR=str(self._state),
-            SIYU_SESSION_TIMEOUT_MS=str(int(SESSION_S * 1000)),
-            SIYU_TRANSACTION_TIMEOUT_MS=str(int(TRANSACTION_S * 1000)),
-        )
+        service, _, instance = name.rpartition("-")
+        if name in EXECUTORS:
+            return self._supervised(
+                name,
+                "-m",
+                "services.executor",
+                **self._platform.environment,
+                SIYU_INSTANCE=instance,
+                SIYU_STATE_DIR=str(self._state),
+                SIYU_SESSION_TIMEOUT_MS=str(int(EXECUTOR_SESSION_S * 1000)),
+            )
+        how = ["-m", f"services.{service}"] if self._chaos.transactions else [str(WITHOUT_TRANSACTIONS), service]
+        return self._supervised(name, *how, **self._stream(instance))
+
+    def _stream(self, instance: str) -> dict[str, str]:
+        return {
+            "SIYU_INSTANCE": instance,
+            "SIYU_STATE_DIR": str(self._state),
+            "SIYU_SESSION_TIMEOUT_MS": str(int(SESSION_S * 1000)),
+            "SIYU_TRANSACTION_TIMEOUT_MS": str(int(TRANSACTION_S * 1000)),
+        }
+
+    def _disk(self, name: str) -> Path:
+        """Where a worker keeps its state."""
+        service, _, instance = name.rpartition("-")
+        return self._state / (name if name in EXECUTORS else f"{service}/{instance}")
 
     def _supervised(self, name: str, *program: str, **settings: str) -> Supervised:
         env = {name: value for name, value in os.environ.items() if not name.startswith("SIYU_")}
@@ -198,9 +240,8 @@ class _Stage:
         self._clickhouse.start()
         self._kafka.start()
         declared = topics.load_topics(schemas_dir() / "topics.yaml", "local")
-        wanted = {name: topic for name, topic in declared.items() if name in TOPICS}
         cluster = topics.Cluster(self._kafka.bootstrap)
-        cluster.apply(cluster.difference(wanted), wanted)
+        cluster.apply(cluster.difference(declared), declared)
         self._clickhouse.wait_ready()
         client = connect(self._clickhouse.url)
         migrate(client, schemas_dir() / "clickhouse")
@@ -213,8 +254,27 @@ class _Stage:
         self._until(lambda: self._sender.sent.typed > enough)
         self._say("waiting until the first events have been read")
         self._wait_until_drained()
+        if self._chaos.transactions:
+            self._begin_acts()
         self._say("everything runs; the faults begin")
         self._chaos_began = time.monotonic()
+
+    def _begin_acts(self) -> None:
+        """The story begins, and the intents, as soon as the executors have done a first few."""
+        self._until(self._platform.answers)
+        self._intents = Intents(self._chaos.seed, self._platform.begin())
+        self._ends = Ends(self._kafka.bootstrap)
+        self._sender.ask(self._intents, self._platform.now_ms, warm_up=True)
+        self._say("waiting until the executors have done something")
+        self._until(self._all_ended)
+        self._sender.ask(self._intents, self._platform.now_ms, warm_up=False)
+
+    def _all_ended(self) -> bool:
+        """Every action that was asked for has an outcome, and the ledger has nothing open."""
+        assert self._ends is not None
+        assert self._intents is not None
+        self._ends.look()
+        return not self._ends.open and self._intents.asked.actions.keys() <= self._ends.ended
 
     def _disturb(self) -> None:
         ends_at = self._chaos_began + self._chaos.seconds
@@ -236,8 +296,7 @@ class _Stage:
             case "kill":
                 return worker.kill(fault.seconds)
             case "wipe":
-                processor, _, instance = fault.target.rpartition("-")
-                return worker.kill(fault.seconds, disk=self._state / processor / instance)
+                return worker.kill(fault.seconds, disk=self._disk(fault.target))
             case "restart":
                 return worker.restart()
             case _:
@@ -254,20 +313,48 @@ class _Stage:
             away = [process.name for process in self._processes() if not process.running] or ["kafka"]
             raise Broken(f"not back within {RETURN_TIMEOUT_S:.0f} s: {', '.join(away)}")
         # The load goes on meanwhile: what a fault left open is closed by what comes after it, as in any real system.
+        self._sender.ask_no_more()
         self._say("waiting until what was under way has been read")
         self._wait_until_drained()
+        if self._chaos.transactions:
+            self._settle()
         self._sender.finish(RETURN_TIMEOUT_S)
         self._say("waiting until everything has been read")
         self._wait_until_drained()
 
+    def _settle(self) -> None:
+        """Until the platform has no more to tell, and everything that it was asked for has come to its end."""
+        self._say("waiting until no welcome is due any more")
+        deadline = time.monotonic() + SETTLE_TIMEOUT_S
+        self._until(lambda: self._platform.at_rest() or time.monotonic() > deadline)
+        self._say("waiting until everybody's outcome is known, in hurried time")
+        self._platform.hurry()
+        self._until(lambda: self._all_ended() or time.monotonic() > deadline)
+        if not self._all_ended():
+            assert self._ends is not None
+            assert self._intents is not None
+            waiting = self._intents.asked.actions.keys() - self._ends.ended
+            raise Broken(
+                f"after {SETTLE_TIMEOUT_S:.0f} s {len(waiting)} actions have no outcome and {len(self._ends.open)} "
+                f"records of the ledger are open, e.g. {sorted(waiting | self._ends.open)[:3]}"
+            )
+
     def _check(self, result: Result) -> None:
+        if self._chaos.transactions:
+            self._say("judging the calls")
+            assert self._intents is not None
+            self._simulator.stop()
+            acts = check_acts(self._kafka.bootstrap, self._intents.asked, self._platform)
+            result.acts = asdict(acts)
+            if not acts.clean:
+                result.problems.append("the record of calls shows differences")
         self._say("auditing")
         report = audit(self._kafka.bootstrap, self._clickhouse.url)
         report.write_json(self._chaos.folder / "audit.json")
         sent = self._sender.sent.arrived()
-        arrived = {name: report.arrived[name] for name in sent}
-        if arrived != sent:
-            raise CouldNotRun(f"Kafka does not hold what it accepted: sent {sent}, found {arrived}")
+        found = arrived(self._kafka.bootstrap, CORPS)
+        if found != sent:
+            raise CouldNotRun(f"Kafka does not hold what it accepted: sent {sent}, found {found}")
         result.audit = _totals(report)
         if not report.clean:
             result.problems.append("the audit found differences")
@@ -291,7 +378,7 @@ class _Stage:
     # -- waiting -----------------------------------------------------------------------------------------------
 
     def _processes(self) -> list[Supervised]:
-        return [self._sink, *self._workers.values()]
+        return [*self._others, *self._workers.values()]
 
     def _all_run(self) -> bool:
         return self._kafka.serves() and all(process.running for process in self._processes())
@@ -319,7 +406,9 @@ class _Stage:
         """Looks after everything meanwhile. Raises Broken, CouldNotRun."""
         given_up = threading.Event()
         with ThreadPoolExecutor(1) as pool:
-            drained = pool.submit(wait_until_drained, self._kafka.bootstrap, DRAIN_TIMEOUT_S, given_up, self._say)
+            drained = pool.submit(
+                wait_until_drained, self._kafka.bootstrap, self._chaos.groups, DRAIN_TIMEOUT_S, given_up, self._say
+            )
             try:
                 self._until(drained.done)
             finally:
@@ -334,6 +423,8 @@ class _Stage:
         self._sender.give_up()
         for process in self._processes():
             process.end()
+        if self._ends is not None:
+            self._ends.close()
         self._clickhouse.kill()
         self._kafka.end()
 

@@ -12,20 +12,23 @@ import random
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from chaos_actions import Intents
 from confluent_kafka import KafkaError, Message, Producer
 
-from siyu.events import ActionOutcome, codec
+from siyu.events import Action, ActionOutcome, codec
 from siyu.events.ids import stable_id
 from siyu.pay.bills import event_key, parse_page
 from siyu.wecom.callbacks import parse_message
+from siyu.wecom.endpoints import quota_scope
 
 CALLBACKS, CONTACTS, PAYMENTS, OUTCOMES = "callbacks.raw", "contact.events", "payment.events", "action.outcomes"
 BILL_LIST = "externalpay/get_bill_list"
 
-_CORPS = ("wwchaos000000001", "wwchaos000000002")
+CORPS = ("wwchaos000000001", "wwchaos000000002")
 _CUSTOMERS, _HOT_CUSTOMERS, _HOT_CUSTOMER_SHARE = 3_000, 20, 0.1
 _STAFF, _HOT_STAFF, _HOT_STAFF_SHARE = 60, 3, 0.3
 _MONEY_SHARE = 0.35
@@ -68,8 +71,8 @@ class Load:
         self._waiting: list[tuple[float, int, Delivery]] = []
         self._staff_of: dict[str, list[str]] = {}
         self._orders: deque[dict[str, Any]] = deque(maxlen=400)
-        self._page: dict[str, list[dict[str, Any]]] = {corp_id: [] for corp_id in _CORPS}
-        self._earlier: dict[str, deque[dict[str, Any]]] = {corp_id: deque(maxlen=200) for corp_id in _CORPS}
+        self._page: dict[str, list[dict[str, Any]]] = {corp_id: [] for corp_id in CORPS}
+        self._earlier: dict[str, deque[dict[str, Any]]] = {corp_id: deque(maxlen=200) for corp_id in CORPS}
 
     def due(self, now_s: float) -> list[Delivery]:
         """What is to be delivered up to this second of the load and was not yet."""
@@ -80,7 +83,7 @@ class Load:
 
     def rest(self) -> list[Delivery]:
         """What is still held back: after it, the load has told everything that happened."""
-        for corp_id in _CORPS:
+        for corp_id in CORPS:
             self._close_page(corp_id, 0.0)
         return self._until(float("inf"))
 
@@ -94,7 +97,7 @@ class Load:
         chance = self._chance
         hot = chance.random() < _HOT_CUSTOMER_SHARE
         number = chance.randrange(_HOT_CUSTOMERS) if hot else chance.randrange(_HOT_CUSTOMERS, _CUSTOMERS)
-        corp_id, customer_id = _CORPS[number % len(_CORPS)], f"wmchaos{number:06}"
+        corp_id, customer_id = CORPS[number % len(CORPS)], f"wmchaos{number:06}"
         time_s = _BEGIN_S + int(at_s * _BUSINESS_S_A_SECOND) + _LATE_S - chance.randrange(_LATE_S)
         if chance.random() < _MONEY_SHARE:
             self._page[corp_id].append(self._bill(customer_id, corp_id, time_s))
@@ -220,6 +223,9 @@ class Sender(threading.Thread):
         self.problem: str | None = None
         """Why Kafka does not have everything: with it, nothing this run says is worth anything."""
         self._load = load
+        self._intents: Intents | None = None
+        self._business_ms: Callable[[], int] = int
+        self._asking_since: float | None = None
         self._enough = threading.Event()
         self._given_up = False
         self._encode = codec().encode
@@ -234,16 +240,36 @@ class Sender(threading.Thread):
                 "partitioner": "murmur2_random",
                 "compression.type": "lz4",
                 "linger.ms": 5,
+                "message.max.bytes": 8_388_608,
                 "log_level": 0,
                 "error_cb": self._on_error,
             }
         )
+
+    def ask(self, intents: Intents, business_ms: Callable[[], int], *, warm_up: bool) -> None:
+        """From now on intents come with the load; first only those that warm up."""
+        self._business_ms, self._intents = business_ms, intents
+        if warm_up:
+            self._ask(intents.warm_up(business_ms()))
+        else:
+            self._asking_since = time.monotonic()
+
+    def ask_no_more(self) -> None:
+        """The load goes on, intents do not."""
+        self._asking_since = None
+
+    def _ask(self, actions: list[Action]) -> None:
+        for action in actions:
+            self._produce(f"actions.{action.lane}", quota_scope(action.corp_id, action.endpoint), self._encode(action))
 
     def run(self) -> None:
         began = time.monotonic()
         try:
             while not self._enough.wait(0.02):
                 self._send(self._load.due(time.monotonic() - began))
+                since = self._asking_since
+                if since is not None and self._intents is not None:
+                    self._ask(self._intents.due(time.monotonic() - since, self._business_ms()))
                 self._producer.poll(0)
             if not self._given_up:
                 self._send(self._load.rest())

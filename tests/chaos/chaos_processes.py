@@ -144,6 +144,13 @@ class Supervised:
         else:
             self.problem = f"{self.name} ended with status {status}; see {self.log}"
 
+    def stop(self) -> None:
+        """For good, and in order. Raises subprocess.TimeoutExpired."""
+        if self._process is not None:
+            self._signal(signal.SIGTERM)
+            self._process.wait(STOP_GRACE_S)
+            self._process = None
+
     def end(self) -> None:
         """For good, and at once."""
         if self._process is not None:
