@@ -325,7 +325,8 @@ async def _topology(bootstrap: str, stop: asyncio.Event) -> tuple[int, str] | No
 
 
 def _describe(bootstrap: str, names: list[str]) -> dict[str, tuple[int, str]]:
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    # A broker that is away now is tried again within the half second in which it is back, not after the usual ten.
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 500})
     answers = admin.describe_topics(TopicCollection(names), request_timeout=_REQUEST_SECONDS)
     described = {name: answer.result() for name, answer in answers.items()}
     return {name: (len(topic.partitions), str(topic.topic_id)) for name, topic in described.items()}
