@@ -118,7 +118,8 @@ class Platform(FakeWecom):
             self._doors[host] = name
             return f"http://{host}/cgi-bin"
 
-        return self._run(listen())
+        base_url: str = self._run(listen())
+        return base_url
 
     def caller(self, call: Call) -> str:
         """The process a call came from."""
@@ -254,7 +255,8 @@ _DatesAsText.yaml_implicit_resolvers = {
 
 
 def limits_folder(folder: Path, **changes: Mapping[str, object]) -> Path:
-    """The registry as it is shipped, but for some limits: ``corp_api_minute={"amount": 60, "window": "sliding 3 s"}``."""
+    """The registry as it is shipped, but for some limits: ``corp_api_minute={"amount": 60, "window": "sliding 3 s"}``;
+    None takes a field away."""
     made = folder / "limits"
     made.mkdir()
     left = set(changes)
@@ -263,6 +265,8 @@ def limits_folder(folder: Path, **changes: Mapping[str, object]) -> Path:
         for limit in content.get("limits", []):
             if limit["id"] in changes:
                 limit.update(changes[limit["id"]])
+                for name in [name for name, value in limit.items() if value is None]:
+                    del limit[name]
                 left.discard(limit["id"])
         (made / file.name).write_text(yaml.safe_dump(content, allow_unicode=True))
     assert not left, f"no such limits: {left}"

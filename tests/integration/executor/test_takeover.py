@@ -3,7 +3,6 @@ told twice."""
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from crew import CORPS, WELCOME, Crew, Platform, SingleUseCodes, action, crew_on, once_each
