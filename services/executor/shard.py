@@ -512,12 +512,15 @@ class Shard:
                     continue
                 await self._pause()
         except Lost:
+            if self.state == "closed":
+                return  # let go already: that somebody else has it is as it should be
             self.state = "lost"
             self._process.metrics.lost.inc()
             self._log.warning("shard_lost")
         except Exception:
             # The rim: a bug ends the process, visibly, and its supervisor starts it again from what is durable.
-            self.state = "failed"
+            if self.state != "closed":
+                self.state = "failed"
             self._log.error("shard_failed", exc_info=True)
 
     def _turn(self, now_ms: int) -> None:
