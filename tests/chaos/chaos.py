@@ -215,7 +215,8 @@ class _Stage:
             **settings,
         }
         command = [sys.executable, *program]
-        return Supervised(name, command, env, self._logs / f"{name}.log", self._kafka, self._say)
+        log, executor = self._logs / f"{name}.log", name in EXECUTORS
+        return Supervised(name, command, env, log, self._kafka, self._say, may_give_up=not executor)
 
     # -- the run -----------------------------------------------------------------------------------------------
 

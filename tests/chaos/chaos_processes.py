@@ -29,8 +29,17 @@ class Supervised:
     """One process that is started again whenever it ends."""
 
     def __init__(
-        self, name: str, command: Sequence[str], env: Mapping[str, str], log: Path, kafka: Cluster, say: Say
+        self,
+        name: str,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        log: Path,
+        kafka: Cluster,
+        say: Say,
+        *,
+        may_give_up: bool = True,
     ) -> None:
+        """``may_give_up``: asked to stop without the broker, it may leave its batch to its next start (status 1)."""
         self.name = name
         self.log = log
         self.starts = 0
@@ -42,6 +51,7 @@ class Supervised:
         self._env = env
         self._kafka = kafka
         self._say = say
+        self._may_give_up = may_give_up
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
         self._start_at: float | None = None
@@ -131,7 +141,7 @@ class Supervised:
         if asked and status in (0, -signal.SIGTERM):  # the latter: asked before it could listen
             self._start_at = now
             return
-        if status == 1 and asked and self._kafka.troubled():
+        if status == 1 and asked and self._may_give_up and self._kafka.troubled():
             # It left its batch to its next start, since the broker did not answer within its grace.
             self._say(f"{self.name} stopped without the broker")
             self._start_at = now

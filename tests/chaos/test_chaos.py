@@ -33,6 +33,9 @@ def test_a_minute_of_faults_changes_nothing(tmp_path: Path) -> None:
     assert {summary["audit"][kind] for kind in ("lost", "double", "different")} == {0}
     assert summary["faults"].keys() == set(get_args(Kind)), "the seed stands for faults of every kind"
     assert summary["events_sent"] > 60 * 300
+    acts = summary["acts"]
+    assert {acts[kind] for kind in ("reached_not_once", "outcomes_repeated", "without_outcome", "over")} == {0}
+    assert all(acts[kind] > 0 for kind in ("sends", "people", "tags", "welcomes", "in_doubt")), acts
     assert list(tmp_path.iterdir()) == [], "a clean run leaves nothing behind"
 
 

@@ -17,9 +17,10 @@ SLEEP = "import time; time.sleep(60)"
 def supervised(tmp_path: Path):  # type: ignore[no-untyped-def]
     started: list[Supervised] = []
 
-    def start(program: str, *, broker_away: bool = False) -> Supervised:
+    def start(program: str, *, broker_away: bool = False, may_give_up: bool = True) -> Supervised:
         kafka = SimpleNamespace(troubled=lambda: broker_away)
-        process = Supervised("p", [sys.executable, "-c", program], {}, tmp_path / "log", kafka, print)  # type: ignore[arg-type]
+        command, log = [sys.executable, "-c", program], tmp_path / "log"
+        process = Supervised("p", command, {}, log, kafka, print, may_give_up=may_give_up)  # type: ignore[arg-type]
         process.start()
         started.append(process)
         return process
@@ -74,14 +75,16 @@ def test_a_frozen_process_goes_on(supervised: Callable[..., Supervised], tmp_pat
     assert process.starts == 1
 
 
-@pytest.mark.parametrize(("broker_away", "starts"), [(True, 2), (False, 1)])
-def test_a_stop_may_fail_only_while_the_broker_is_away(
-    supervised: Callable[..., Supervised], tmp_path: Path, broker_away: bool, starts: int
+@pytest.mark.parametrize(
+    ("broker_away", "may_give_up", "starts"), [(True, True, 2), (False, True, 1), (True, False, 1)]
+)
+def test_a_stop_may_fail_only_while_the_broker_is_away_and_only_if_it_may_at_all(
+    supervised: Callable[..., Supervised], tmp_path: Path, broker_away: bool, may_give_up: bool, starts: int
 ) -> None:
     listening = tmp_path / "listening"
     program = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(1)); "
     program += f"open({str(listening)!r}, 'w'); time.sleep(60)"
-    process = supervised(program, broker_away=broker_away)
+    process = supervised(program, broker_away=broker_away, may_give_up=may_give_up)
     tended(process, listening.exists)
     assert process.restart()
-    tended(process, lambda: process.starts == starts and (broker_away or process.problem is not None))
+    tended(process, lambda: process.starts == starts and (starts == 2 or process.problem is not None))
