@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
+from services.executor.closing import asked_to_end, close_client
 from services.executor.journal import GROUP
 from services.executor.membership import assignor_for
 from services.executor.metrics import ExecutorMetrics
@@ -90,7 +91,9 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
                     if self._consumer is None:
                         await self._start()
                     await self._turn()
-                except KafkaError as error:
+                except (KafkaError, asyncio.CancelledError) as error:
+                    if isinstance(error, asyncio.CancelledError) and asked_to_end():
+                        raise
                     # What reading raises is not transient: aiokafka has given up. A new consumer starts clean.
                     self._kafka_fails = True
                     self._log.warning("kafka_read_failed", error=type(error).__name__, retry_in_seconds=_RETRY_SECONDS)
@@ -200,7 +203,9 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
                 lanes = self._partitions[shard.index]
                 offsets = {lane: (partition, await self._committed(partition)) for lane, partition in lanes.items()}
                 break
-            except KafkaError as error:
+            except (KafkaError, asyncio.CancelledError) as error:
+                if isinstance(error, asyncio.CancelledError) and asked_to_end():
+                    raise
                 self._log.warning("shard_open_failed", shard=shard.index, error=type(error).__name__)
                 await asyncio.sleep(_RETRY_SECONDS)
         shard.begin(offsets)
@@ -257,10 +262,9 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         self._assigned = False
         if consumer is None:
             return
-        try:
-            await asyncio.wait_for(consumer.stop(), _CLOSE_SECONDS)
-        except (KafkaError, TimeoutError) as error:
-            self._log.warning("kafka_close_incomplete", error=type(error).__name__)
+        problem = await close_client(consumer, _CLOSE_SECONDS)
+        if problem is not None:
+            self._log.warning("kafka_close_incomplete", error=problem)
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:

@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
 from aiokafka.structs import ConsumerRecord
 
+from services.executor.closing import close_client
 from siyu.events import Codec, QuotaState
 from siyu.ops.logging import get_logger
 
@@ -94,8 +95,8 @@ class Journal:
             # The end is often a transaction marker, which a fetch does not hand out: asked again at once.
             fetch_max_wait_ms=10,
         )
-        await consumer.start()
         try:
+            await consumer.start()
             consumer.assign([partition])
             first = (await consumer.beginning_offsets([partition]))[partition]
             end: int = (await consumer.end_offsets([partition]))[partition]
@@ -193,8 +194,6 @@ class Journal:
         if client is None:
             return
         started = time.monotonic()
-        try:
-            await asyncio.wait_for(client.stop(), _CLOSE_SECONDS)
-        except (KafkaError, TimeoutError) as error:
-            seconds = round(time.monotonic() - started, 1)
-            self._log.warning("kafka_close_incomplete", error=type(error).__name__, seconds=seconds)
+        problem = await close_client(client, _CLOSE_SECONDS)
+        if problem is not None:
+            self._log.warning("kafka_close_incomplete", error=problem, seconds=round(time.monotonic() - started, 1))
