@@ -26,9 +26,9 @@ _EVERY_SHARD = 0xFFFF
 _TRUSTED_MS = 3 * 86_400_000
 """Compaction drops a tombstone a week after it was written (delete.retention.ms). A disk that was away for longer may
 hold as open what has ended and been forgotten since, and would do it again: it is read anew long before that."""
-_CACHE_BYTES = 32 << 20
-_WRITE_BUFFER_BYTES = 16 << 20
-_SPOOL_IN_MEMORY_BYTES = 48 << 20
+_CACHE_BYTES = 8 << 20
+_WRITE_BUFFER_BYTES = 8 << 20
+_SPOOL_IN_MEMORY_BYTES = 8 << 20
 
 
 class DiskLocked(Exception):

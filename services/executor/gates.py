@@ -22,10 +22,12 @@ from siyu.content import ContentRules, Finding, lint_payload
 from siyu.events import Action, GuardSignal, Lane
 from siyu.wecom.endpoints import TOUCHING
 
+_BLOCKED_AGAIN_MS = 5_000
 _AGAIN_MS = 200
 """Pauses and tables are looked at again this often."""
-SUPPRESSIONS_FRESH_MS = 5_000
-"""Nobody is contacted while the suppressions may be older than this (wall time)."""
+SUPPRESSIONS_FRESH_MS = 2_000
+"""Nobody is contacted while the suppressions may be older than this (wall time): with the commit and the start that
+follow, a suppression stops a call within five seconds."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,8 @@ class Gates:
             action.corp_id, ask.claim.staff_id, action.campaign_id, ask.endpoint, ask.lane, now_ms
         )
         if blocked is not None:
-            return End("blocked", blocked)
+            # What an action under way asks for besides (results, a reminder) waits: the action cannot end yet.
+            return End("blocked", blocked) if first else Hold(now_ms + _BLOCKED_AGAIN_MS)
         if ask.endpoint in TOUCHING:
             if not self._tables.fresh("suppressions", SUPPRESSIONS_FRESH_MS):
                 return Hold(now_ms + _AGAIN_MS)

@@ -269,7 +269,7 @@ def _process(
             suppressed=suppressions.suppressed,
             agent_id=lambda corp_id: corps[corp_id].agent_id,
             known_message=disk.knows_message,
-            pace=clock.rate,
+            pace=clock.pace,
         ),
         metrics=metrics,
         gates=gates,

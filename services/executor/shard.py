@@ -88,9 +88,12 @@ _MOST_STAGED = 512
 _MOST_WAITING_RECORDS = 2_000
 _SHARES_A_LOOK = 2_000
 _SWEEP_SECONDS = 30.0
-_SWEEP_ACTIONS = 500
+_SWEEP_ACTIONS = 1_000
 _TABLES_RETRY_MS = 250
 _TOKENS_FRESH_MS = 5_000
+_BLOCKED_AGAIN_MS = 5_000
+_MOST_BROUGHT = 100
+"""Actions of one lane taken up in one turn: thousands that end at once must not hold up other shards."""
 _AFTER_FINISH_MS = 20
 """A lane that waits for a call to end is asked again this often, besides at every end."""
 GUARD_SIGNALS = "guard.signals"
@@ -216,7 +219,7 @@ class Shard:
             egress=process.egress,
             shard_of=lambda level: shard_of(level, process.shards),
             corps=process.corps.keys(),
-            times=LeaseTimes().scaled(process.clock.rate()),
+            times=LeaseTimes().scaled(process.clock.pace()),
         )
         self.governor = Governor(
             limits,
@@ -578,6 +581,7 @@ class Shard:
         return {lane.partition: lane.tracker.low for lane in self._inputs.values() if lane.tracker.low > lane.committed}
 
     async def _commit(self) -> None:
+        started = time.monotonic()
         pending, self._pending = self._pending, _Pending()
         offsets = self._offsets()
         process = self._process
@@ -588,10 +592,10 @@ class Shard:
             pending.messages.append(Message(LEASES, word.level.encode(), value, partition))
         longest_ms = max(self._timeouts, default=0)
         ahead_ms = (_COMMIT_WITHIN_SECONDS + START_WITHIN_SECONDS) * 1000 + longest_ms
-        worst_end_ms = now_ms + int(ahead_ms * process.clock.rate())
+        worst_end_ms = now_ms + int(ahead_ms * process.clock.pace())
         stamp = wall_ms()
         orphans_ms = (_COMMIT_WITHIN_SECONDS + START_WITHIN_SECONDS + _ORPHAN_SECONDS) * 1000
-        orphans_end_ms = now_ms + int(orphans_ms * process.clock.rate())
+        orphans_end_ms = now_ms + int(orphans_ms * process.clock.pace())
         for level in self.governor.take_dirty(now_ms, worst_end_ms, min(worst_end_ms, orphans_end_ms)):
             self._levels[level.level] = level.state
             state = QuotaState(
@@ -607,7 +611,6 @@ class Shard:
         for signal in self._gates.signals(now_ms):
             key = staff_key(signal.corp_id, signal.staff_id).encode()
             pending.messages.append(Message(GUARD_SIGNALS, key, process.codec.encode(signal)))
-        started = time.monotonic()
         self._committing = True
         try:
             next_ledger = await self._journal.commit(pending.messages, offsets, stamp)
@@ -631,7 +634,8 @@ class Shard:
             batch.write()
         for outcome in pending.outcomes:
             process.metrics.ended(outcome, process.log_events)
-        start_by = time.monotonic() + START_WITHIN_SECONDS
+        # Counted from where the successor's reckoning begins, however long the disk took.
+        start_by = min(time.monotonic(), started + _COMMIT_WITHIN_SECONDS) + START_WITHIN_SECONDS
         late = took > _COMMIT_WITHIN_SECONDS
         sites = set()
         for staged in pending.staged:
@@ -665,6 +669,7 @@ class Shard:
                 state.looked = time.monotonic()
                 self._expire(site, lane, state, now_ms)
             state.release(now_ms)
+            state.brought = 0
             while room > 0 and now_ms >= state.again_ms and len(self._pending.staged) < _MOST_STAGED:
                 picked = self._pick(site, lane, state, now_ms)
                 if picked is None:
@@ -686,6 +691,10 @@ class Shard:
             # What ends without a call is told before more is taken up.
             if not state.backlog or state.crowded or len(self._pending.messages) >= _MOST_WAITING_RECORDS:
                 return None
+            if state.brought >= _MOST_BROUGHT:
+                self._wake.set()
+                return None
+            state.brought += 1
             again_ms = gates.lane_held(site.corp_id, site.endpoint, lane, now_ms)
             if again_ms:
                 state.again_ms = again_ms
@@ -844,8 +853,11 @@ class Shard:
         if isinstance(held, Hold):
             state.hold(held.until_ms, next(self._numbers), work, ask)
             return
-        self._opened(work).asked.discard(ask.key)
-        self._after(work, work.stop(held.status, held.detail, now_ms, wall_ms()), now_ms)
+        effects = work.stop(held.status, held.detail, now_ms, wall_ms())
+        if not work.ended:
+            # What is in doubt or half done cannot end yet, and wants the same call again: not before a while.
+            state.hold(now_ms + _BLOCKED_AGAIN_MS, next(self._numbers), work, ask)
+        self._after(work, effects, now_ms)
 
     # -- actions under way --------------------------------------------------------------------------------------
 
@@ -944,11 +956,13 @@ class Shard:
                     self._after(opened.work, effects, now_ms)
 
     def _settled(self, record: ControlRecord, now_ms: int) -> None:
-        """A person's verdict on what is in doubt: an action, or one chunk of a send."""
-        root = record.action_id
-        if root not in self._open:
-            value = self._process.disk.entry(self.index, root)
-            root = self._process.codec.decode_as(LedgerEntry, value).parent_id if value else ""
+        """A person's verdict on what is in doubt: an action, or one chunk of a send. Verdicts stay in their topic for a
+        month, so one that is older than what the ledger says now was about an earlier doubt."""
+        value = self._process.disk.entry(self.index, record.action_id)
+        entry = self._process.codec.decode_as(LedgerEntry, value) if value else None
+        if entry is None or record.written_at_ms < entry.updated_at_ms:
+            return
+        root = entry.parent_id or record.action_id
         opened = self._open.get(root)
         if opened is not None and record.verdict in ("done", "not_done"):
             verdict: Literal["done", "not_done"] = "done" if record.verdict == "done" else "not_done"
@@ -957,10 +971,11 @@ class Shard:
 
     def _sweep(self) -> None:
         """Forgets actions that ended long ago, so that ledger and disk stay bounded."""
-        self._swept = time.monotonic()
         disk = self._process.disk
-        before = wall_ms() - self._process.keep_ended_ms
-        for action_id, ended_at_ms in disk.ended_before(self.index, before, _SWEEP_ACTIONS):
+        over = disk.ended_before(self.index, wall_ms() - self._process.keep_ended_ms, _SWEEP_ACTIONS)
+        # A day's actions of a busy API are millions: while there are more, again soon.
+        self._swept = time.monotonic() - (_SWEEP_SECONDS - 1 if len(over) == _SWEEP_ACTIONS else 0)
+        for action_id, ended_at_ms in over:
             value = disk.entry(self.index, action_id)
             entry = self._process.codec.decode_as(LedgerEntry, value) if value else None
             if entry is None or is_open(entry) or entry.updated_at_ms != ended_at_ms:
@@ -977,24 +992,42 @@ class Shard:
         if self.state != "running":
             return
         now_ms = self._process.clock.now_ms()
+        behind: list[Staged] = []
         while (staged := site.pop_ready()) is not None:
             if time.monotonic() > staged.start_by:
                 self._unsend(staged, now_ms)
                 continue
+            record = _record_of(staged.ask)
+            if record is not None and record in site.busy:
+                behind.append(staged)
+                continue
             token = self._process.tokens.current(staged.ask.claim.corp_id, wall_ms())
             if token is None or not self.governor.begin(staged.path, staged.lane, now_ms):
-                site.lane(staged.lane).ready.appendleft(staged)
-                return
+                behind.append(staged)
+                break
+            if record is not None:
+                site.busy.add(record)
+            self._gates.calling(staged.ask, now_ms)
             site.started()
             call = asyncio.create_task(self._call(site, staged, token))
             self._calls.add(call)
-            call.add_done_callback(self._calls.discard)
+            call.add_done_callback(self._call_ended)
+        for staged in reversed(behind):
+            site.lane(staged.lane).ready.appendleft(staged)
+
+    def _call_ended(self, call: asyncio.Task[None]) -> None:
+        self._calls.discard(call)
+        if not call.cancelled() and call.exception() is not None and self.state in ("running", "quiet"):
+            # The rim: a bug ends the process, visibly, and its supervisor starts it again from what is durable.
+            self._log.error("call_failed_inside", exc_info=call.exception())
+            self.state = "failed"
 
     async def _call(self, site: Site, staged: Staged, token: str) -> None:
         process, ask, work = self._process, staged.ask, staged.work
 
         def may_start() -> bool:
-            return self.state == "running" and time.monotonic() <= staged.start_by
+            in_time = time.monotonic() <= staged.start_by and process.clock.now_ms() <= staged.path.start_by_ms
+            return in_time and self.state == "running"
 
         try:
             result = await process.client.call(
@@ -1002,16 +1035,21 @@ class Shard:
             )
         except BaseException:
             site.running -= 1
+            site.busy.discard(_record_of(ask))
             raise
         site.running -= 1
         now_ms = process.clock.now_ms()
         if isinstance(result, NotSent) and result.reason == "too_late":
             self.governor.give_back(staged.path, now_ms, began=True)
+            site.busy.discard(_record_of(ask))
             self._requeue(staged, now_ms)
             return
         self._spent(ask)
         self.governor.finish(staged.path, now_ms)
         process.observe(ask.endpoint, result)
+        site.busy.discard(_record_of(ask))
+        if self._root(work) not in self._open:
+            return  # a person settled it while its query was out
         self._opened(work).asked.discard(ask.key)
         effects = work.answered(ask, result, now_ms, wall_ms(), process.random.random())
         if effects.verdict is not None:
@@ -1155,6 +1193,16 @@ class Shard:
                 waiting[lane] += state.waiting()
         in_doubt = sum(getattr(opened.work, "in_doubt", False) for opened in self._open.values())
         return Figures(waiting, len(self._open), in_doubt, len(self._calls))
+
+
+def _record_of(ask: Ask) -> tuple[str, str] | None:
+    """What WeCom lets one caller change at a time (45035, fact sheet 4.2): a staff member's customer, or, where one is
+    handed over, all of the staff member's."""
+    if ENDPOINTS[ask.endpoint].effect == "read" or not ask.claim.staff_id:
+        return None
+    if ask.endpoint.endswith("transfer_customer"):
+        return ask.claim.staff_id, ""
+    return (ask.claim.staff_id, ask.claim.customer_id) if ask.claim.customer_id else None
 
 
 _serial = itertools.count()

@@ -40,6 +40,8 @@ class LaneState:
     """Of actions under way: retries, chunks, queries; by deadline."""
     held: list[tuple[int, int, Work, Ask]] = field(default_factory=list)
     """Asks that one staff member's or message's limit keeps back, by the time to ask again; the lane goes on."""
+    brought: int = 0
+    """Actions taken up in this turn."""
     looked: float = 0.0
     """Monotonic seconds at which it was last searched for what can no longer start in time."""
     again_ms: int = 0
@@ -73,13 +75,15 @@ class LaneState:
 class Site:
     """All lanes of one corp × endpoint."""
 
-    __slots__ = ("_ahead", "_started", "corp_id", "endpoint", "lanes", "running", "staged")
+    __slots__ = ("_ahead", "_started", "busy", "corp_id", "endpoint", "lanes", "running", "staged")
 
     def __init__(self, corp_id: str, endpoint: str) -> None:
         self.corp_id = corp_id
         self.endpoint = endpoint
         self.lanes: dict[Lane, LaneState] = {}
         self.running = 0
+        self.busy: set[tuple[str, str] | None] = set()
+        """Records that calls under way change: a second call to the same waits."""
         self.staged = 0
         self._started = 0
         self._ahead = _LEAST_AHEAD

@@ -31,7 +31,7 @@ class Clock(Protocol):
         """Business time, epoch ms UTC."""
         ...
 
-    def rate(self) -> float:
+    def pace(self) -> float:
         """Business time that passes per wall time, at most, from now until the next change of pace is known."""
         ...
 
@@ -48,7 +48,7 @@ class SystemClock:
         """Business time, epoch ms UTC."""
         return wall_ms()
 
-    def rate(self) -> float:
+    def pace(self) -> float:
         """Business time is wall time."""
         return 1.0
 
@@ -78,7 +78,7 @@ class FileClock:
                 start_wall, start_business, rate = segment
         return start_business + int((wall - start_wall) * rate)
 
-    def rate(self) -> float:
+    def pace(self) -> float:
         """The fastest of the segment in force and those to come."""
         self.now_ms()
         wall = self._wall()

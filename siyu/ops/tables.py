@@ -124,8 +124,8 @@ class TopicTables:
 
     def follow(self, topic: str, apply: Apply, *, only_new: bool = False) -> None:
         """Before :meth:`run`: hands every record of ``topic`` to ``apply``, in the order of its partition. Records may
-        come again after a new connection: a table must bear that. ``only_new``: from the end a partition has when it is first
-        seen, for words that are of no use to whoever was not there."""
+        come again after a new connection: a table must bear that. ``only_new``: from the end a partition has when it is
+        first seen, for words that are of no use to whoever was not there."""
         if topic in self._topics:
             raise ValueError(f"{topic} is followed already")
         self._topics[topic] = _Followed(apply, only_new)

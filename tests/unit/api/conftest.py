@@ -47,7 +47,7 @@ class Stopped:
     def now_ms(self) -> int:
         return BUSINESS_MS
 
-    def rate(self) -> float:
+    def pace(self) -> float:
         return 1.0
 
 

@@ -434,7 +434,7 @@ def test_an_ask_that_waited_in_a_queue_does_not_leave_once_something_has_changed
     work.answered(out, Unknown("timeout", 20.0), NOW + 1, NOW + 1, 0.0)
     assert work.in_doubt == 1
     assert work.going_out(second, NOW + 2, b"{}", "rev") is None
-    work.stop("blocked", "guard_blocked", NOW + 3, NOW + 3)
+    work.stop("blocked", "campaign_stopped", NOW + 3, NOW + 3)
     assert work.going_out(second, NOW + 4, b"{}", "rev") is None
 
 
@@ -448,7 +448,7 @@ def test_time_on_its_way_follows_the_pace_of_the_world() -> None:
     work.going_out(ask, NOW, b"{}", "rev")
     successor = restore(work.records(NOW), shard.around, NOW + 1_000)
     (query,) = successor.asks(NOW + 1_000)
-    left_until_s = (NOW + 22_000 * 1_000) // 1000
+    left_until_s = (NOW + 23_000 * 1_000) // 1000
     assert json.loads(query.payload)["end_time"] == left_until_s + 300
 
 
@@ -533,10 +533,10 @@ def test_what_is_blocked_later_keeps_the_results_of_what_has_left(status: Any) -
     while not platform.messages:
         shard.turn()
     assert shard.work is not None
-    shard.tell(shard.work.stop(status, "guard_blocked", shard.now_ms, shard.now_ms))
+    shard.tell(shard.work.stop(status, "campaign_stopped", shard.now_ms, shard.now_ms))
     shard.run()
     check_send(shard, PEOPLE)
-    assert Counter(o.detail for o in of_people(shard.outcomes).values()) == {"delivered": 4, "guard_blocked": 7}
+    assert Counter(o.detail for o in of_people(shard.outcomes).values()) == {"delivered": 4, "campaign_stopped": 7}
     assert not platform.messages[0].cancelled
 
 
