@@ -25,6 +25,7 @@ import msgspec
 from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
 
+from services.executor.closing import asked_to_end
 from services.executor.domain import End
 from services.executor.gates import Hold
 from services.executor.governor import Claim, Governor, Path
@@ -520,6 +521,13 @@ class Shard:
             self.state = "lost"
             self._process.metrics.lost.inc()
             self._log.warning("shard_lost")
+        except asyncio.CancelledError:
+            if asked_to_end():
+                raise
+            # A request of a client that was thrown away: nobody would notice that the shard does nothing any more.
+            if self.state != "closed":
+                self.state = "failed"
+            self._log.error("shard_failed", exc_info=True)
         except Exception:
             # The rim: a bug ends the process, visibly, and its supervisor starts it again from what is durable.
             if self.state != "closed":
