@@ -16,7 +16,7 @@ from services.executor.token_table import TokenTable
 from services.executor.work import Surroundings
 from siyu.events import Codec
 from siyu.limits import LimitSource
-from siyu.ops.clock import Clock
+from siyu.ops.clock import PacedClock
 from siyu.ops.corps import Corp
 from siyu.wecom.client import Answer, NotSent, Result, TooLarge, WecomClient
 from siyu.wecom.errors import ErrorTable
@@ -38,7 +38,7 @@ class Process:
     egress: str
     corps: Mapping[str, Corp]
     codec: Codec
-    clock: Clock
+    clock: PacedClock
     random: Random
     client: WecomClient
     disk: Disk

@@ -31,6 +31,10 @@ class Clock(Protocol):
         """Business time, epoch ms UTC."""
         ...
 
+
+class PacedClock(Clock, Protocol):
+    """A clock that knows how fast it runs."""
+
     def pace(self) -> float:
         """Business time that passes per wall time, at most, from now until the next change of pace is known."""
         ...
@@ -113,6 +117,6 @@ def write_segments(path: Path, segments: list[dict[str, float]]) -> None:
     draft.replace(path)
 
 
-def clock_from(path: Path | None) -> Clock:
+def clock_from(path: Path | None) -> PacedClock:
     """The clock a service runs on: the system's, or the file's."""
     return SystemClock() if path is None else FileClock(path)
