@@ -1,5 +1,6 @@
-"""Actions: every distinct event that carries a welcome code must have led to exactly one action, with a known end, and
-nothing in the ledger may stay open for long past its deadline."""
+"""Actions: every distinct event that carries a welcome code must have led to exactly one action with a known end; parts
+of actions (chunks, people, repeats) belong to an action that is known; nothing in the ledger stays open for long past
+its deadline."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ GRACE_MS = 3_600_000
 
 
 def check_welcomes(contacts: Iterable[Contact], outcomes: Found) -> Section:
-    """Each welcome code against the outcomes, by corp, staff member, customer and triggering event."""
+    """Each welcome code against the ends of whole actions, by corp, staff member, customer and triggering event."""
     expected = {(c.corp_id, c.staff_id, c.customer_id, c.event_id): c for c in contacts if c.welcome_code}
     section = Section("actions", "raw", expected=len(expected))
     ends: dict[Key, list[Row]] = defaultdict(list)
@@ -36,6 +37,25 @@ def check_welcomes(contacts: Iterable[Contact], outcomes: Found) -> Section:
             section.add(Difference("double", "a second welcome for one welcome code", key))
     for key in expected.keys() - ends.keys():
         section.add(Difference("lost", "no outcome for this welcome code", key))
+    return section
+
+
+def in_parts(outcomes: Found) -> tuple[Found, Found]:
+    """Ends of whole actions, and those of parts. A repeated record's is a part: the action's own end is another."""
+    whole = [(key, row) for key, row in outcomes if not row["parent_id"]]
+    return whole, [(key, row) for key, row in outcomes if row["parent_id"]]
+
+
+def check_parts(parts: Found, outcomes: Found, still_open: Found) -> Section:
+    """Each part against the actions and chunks that have ended or are in the ledger: nothing else explains it."""
+    section = Section("actions", "parts", expected=len(parts), found=len(parts))
+    known = {key for key, _ in outcomes} | {key for key, _ in still_open}
+    for (corp_id, action_id), row in parts:
+        if (corp_id, row["parent_id"]) not in known:
+            section.add(Difference("double", "a part of an action that nobody knows", (corp_id, action_id)))
+        problem = _problem(row)
+        if problem:
+            section.add(Difference("different", problem, (corp_id, action_id)))
     return section
 
 

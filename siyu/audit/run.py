@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from siyu.audit.actions import busiest_second, check_ledger, check_welcomes, welcome_ends
+from siyu.audit.actions import busiest_second, check_ledger, check_parts, check_welcomes, in_parts, welcome_ends
 from siyu.audit.bills import read_bills
 from siyu.audit.callbacks import read_callbacks
 from siyu.audit.compare import compare
@@ -70,12 +70,15 @@ def run_audit(config: AuditConfig) -> Report:
     expected_orders, refunds_of = orders(bills.payments, bills.refunds.values(), pairs)
     expected_days = staff_days(pairs, expected_orders, refunds_of)
 
+    whole, parts = in_parts(found_outcomes)
+
     report = Report()
     report.sections = [
         compare("relationships", "raw", {key: pair.row() for key, pair in pairs.items()}, found_pairs),
         compare("orders", "raw", expected_orders, found_orders),
         compare("staff days", "raw", expected_days, found_days),
-        check_welcomes(contacts, found_outcomes),
+        check_welcomes(contacts, whole),
+        check_parts(parts, found_outcomes, still_open),
         check_ledger(still_open, found_outcomes, newest_ms),
         _check_recorded_outcomes(recorded, found_outcomes, int((began - FRESHNESS_TARGET_S) * 1000)),
         _contradictions("events", "raw", [*callbacks.contradictions, *bills.contradictions]),
@@ -84,7 +87,7 @@ def run_audit(config: AuditConfig) -> Report:
         ),
     ]
     if truth is not None:
-        tables = (found_pairs, found_orders, found_days, found_outcomes)
+        tables = (found_pairs, found_orders, found_days, whole)
         report.sections += check_truth(truth, contacts, tables)
         if truth.dropped:
             report.warnings.append(
@@ -108,8 +111,8 @@ def run_audit(config: AuditConfig) -> Report:
         "refunds": len(bills.refunds),
     }
     report.freshness = freshness
-    report.welcomes = {**latency, "ends": welcome_ends(found_outcomes)}
-    report.same_second = busiest_second(contacts, {key for key, _ in found_pairs}, found_outcomes)
+    report.welcomes = {**latency, "ends": welcome_ends(whole)}
+    report.same_second = busiest_second(contacts, {key for key, _ in found_pairs}, whole)
     if report.worst_freshness_p99_s >= FRESHNESS_TARGET_S:
         report.warnings.append(
             f"freshness p99 is {report.worst_freshness_p99_s:.1f} s; the target is below {FRESHNESS_TARGET_S:.0f} s"

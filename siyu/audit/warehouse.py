@@ -96,8 +96,8 @@ class Warehouse:
         ]
 
     def outcomes(self) -> Found:
-        """Every action's end, by (corp, action)."""
-        names = ("lane", "endpoint", "staff_id", "customer_id", "caused_by", "status", "errcode", "detail")
+        """Every end of an action or a part of one, by (corp, action)."""
+        names = ("lane", "endpoint", "staff_id", "customer_id", "caused_by", "status", "errcode", "detail", "parent_id")
         sql = f"""
             SELECT corp_id, action_id, toUnixTimestamp64Milli(finished_at), {", ".join(names)}
             FROM action_outcome_now"""  # noqa: S608 names

@@ -243,6 +243,12 @@ ALTER = "ALTER TABLE TABLE.{0} UPDATE {1} WHERE {2} SETTINGS mutations_sync = 2"
         ),
         ("added", COPY.format("orders", "'o77' AS order_id", "order_id = 'o3'"), "orders", (0, 1, 0)),
         ("added", COPY.format("action_outcome", "'a3' AS action_id", "action_id = 'a1'"), "actions", (0, 1, 0)),
+        (
+            "a part of nothing",
+            COPY.format("action_outcome", "'p1' AS action_id, 'nobody' AS parent_id", "action_id = 'a1'"),
+            "actions",
+            (0, 1, 0),
+        ),
         ("stuck", STUCK, "actions", (0, 0, 1)),
         (
             "stale",

@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from siyu.audit.actions import busiest_second, check_welcomes, welcome_ends
+from siyu.audit.actions import busiest_second, check_parts, check_welcomes, in_parts, welcome_ends
 from siyu.audit.compare import compare
 from siyu.audit.model import Contact
 from siyu.audit.report import Report, Section
@@ -94,7 +94,7 @@ def test_totals_that_differ_are_not_clean():
 
 def welcome(action: str, event_id: str = "e1", status: str = "done", **fields):
     row = {"lane": "welcome", "staff_id": "s1", "customer_id": "c1", "caused_by": event_id, "status": status}
-    return (("ww1", action), {**row, "endpoint": "x", "errcode": 0, "detail": "", **fields})
+    return (("ww1", action), {**row, "endpoint": "x", "errcode": 0, "detail": "", "parent_id": "", **fields})
 
 
 SCAN = Contact("ww1", "s1", "c1", "add", 1_772_330_400_000, "poster", "CODE", "e1")
@@ -114,6 +114,28 @@ def test_an_end_is_of_the_closed_set_and_has_a_reason():
     ended = [welcome("a1", status="expired", detail="deadline_passed")]
     assert check_welcomes([SCAN], ended).clean
     assert welcome_ends(ended) == {"expired (deadline_passed)": 1}
+
+
+def test_a_repeated_record_of_a_welcome_is_no_second_welcome():
+    ends = [welcome("a1"), welcome("r1", status="rejected", detail="duplicate", parent_id="a1")]
+    whole, parts = in_parts(ends)
+    assert check_welcomes([SCAN], whole).clean
+    assert welcome_ends(whole) == {"done": 1}
+    assert check_parts(parts, ends, []).clean
+
+
+def test_parts_belong_to_what_has_ended_or_is_under_way():
+    send = (("ww1", "send"), {"state": "accepted", "deadline_ms": 0})
+    chunk = welcome("chunk", lane="bulk", parent_id="send")
+    person = welcome("person", lane="bulk", parent_id="chunk")
+    _, parts = in_parts([chunk, person])
+    assert check_parts(parts, [chunk, person], [send]).clean
+    assert counts(check_parts(parts, [chunk, person], [])) == (0, 1, 0)
+    assert counts(check_parts([person], [person], [send])) == (0, 1, 0)
+    unknown = welcome("person", lane="bulk", parent_id="chunk", status="expired")
+    assert counts(check_parts([unknown], [chunk], [])) == (0, 0, 1)
+    elsewhere = (("ww2", "send"), {"state": "accepted", "deadline_ms": 0})
+    assert counts(check_parts([chunk], [chunk], [elsewhere])) == (0, 1, 0)
 
 
 def test_the_busiest_second_of_one_code_is_told():
