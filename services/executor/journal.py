@@ -19,6 +19,7 @@ from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
 from aiokafka.structs import ConsumerRecord
 
 from services.executor.closing import close_client
+from services.executor.metadata_pace import pace_metadata
 from siyu.events import Codec, QuotaState
 from siyu.ops.logging import get_logger
 
@@ -75,6 +76,7 @@ class Journal:
             compression_type="lz4",
             max_request_size=_MAX_RECORD_BYTES,
         )
+        pace_metadata(producer)
         try:
             await producer.start()
         except BaseException:
