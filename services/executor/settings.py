@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from siyu.events import schemas_dir
 from siyu.ops.settings import ServiceSettings
 
 
@@ -31,7 +32,8 @@ class Settings(ServiceSettings):
         description="Name of the address that calls leave from: processes behind one address give the same name",
     )
     limits: Path = Field(
-        Path("schemas/limits"), description="Folder of the limits that hold until `siyu limits apply` was used"
+        schemas_dir() / "limits",
+        description="Folder of the limits that hold until `siyu limits apply` was used; unset: those of this version",
     )
     token_keys: Path | None = Field(
         None, description="File of the keys that access tokens are encrypted with in Kafka; unset: from the corps file"
