@@ -85,6 +85,11 @@ _GATHER_SECONDS = 0.03
 _IDLE_SECONDS = 0.25
 _PARK_MS = 15 * 60_000
 """An action whose time is further away than this waits in the ledger instead of holding its partition's offset."""
+_LARGEST_BYTES = 7 << 20
+"""Of a record of a lane. A broker counts compressed bytes, so larger ones come through; nothing that holds one could be
+written again, and the shard would try for ever."""
+_LARGEST_FIELDS_BYTES = 64 << 10
+"""Of an action without its payload: its ids stand in several places of what is written about it."""
 _MOST_STAGED = 512
 _MOST_WAITING_RECORDS = 2_000
 _SHARES_A_LOOK = 2_000
@@ -390,8 +395,16 @@ class Shard:
             return
         try:
             action = self._process.codec.decode_as(Action, record.value)
+            if len(record.value) - len(action.payload) > _LARGEST_FIELDS_BYTES:
+                raise CodecError("an action's fields are longer than any id or reason")
         except CodecError as error:
             self._dead_letter(lane, record, error)
+            return
+        if len(record.value) > _LARGEST_BYTES:
+            action = msgspec.structs.replace(action, payload=b"")
+            if not self._known_before(lane, record.offset, action):
+                self._refuse(lane, record.offset, action, End("rejected", "payload_too_large"))
+            self._wake.set()
             return
         if shard_of(quota_scope(action.corp_id, action.endpoint), self._process.shards) != self.index:
             self._reroute(lane, record, action)
@@ -400,7 +413,8 @@ class Shard:
         kept = _STAMP.pack(record.timestamp) + record.value
         self._process.disk.spool(self.index, self._lanes_index[lane], number, kept)
         now_ms = self._process.clock.now_ms()
-        if action.lane == lane and action.not_before_ms > now_ms:
+        contradictory = action.lane != lane or 0 < action.deadline_ms < action.not_before_ms
+        if action.not_before_ms > now_ms and not contradictory:
             self._wait(lane, number, action, record.timestamp, now_ms)
         else:
             self._enqueue(lane, number, action)
@@ -463,7 +477,11 @@ class Shard:
             processor="executor",
             earlier=record.headers or (),
         )
-        self._add(Message(DEAD_LETTERS, record.key, record.value, None, headers))
+        key, value = record.key, record.value
+        if len(key or b"") + len(value or b"") > _LARGEST_BYTES:
+            # Its beginning says what it was; the headers say where the whole of it lies.
+            key, value = (key or b"")[:_LARGEST_FIELDS_BYTES], (value or b"")[: _LARGEST_BYTES // 8]
+        self._add(Message(DEAD_LETTERS, key, value, None, headers))
         corp_id = bytes(record.key or b"").decode(errors="replace").partition("|")[0]
         known = corp_id if corp_id in self._process.corps else ""
         unread = Action(
