@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local.stack import SERVICES, StackConfig, processes, runner
+from services.executor.settings import Settings as ExecutorSettings
 
 
 @pytest.fixture
@@ -36,6 +37,14 @@ def test_every_service_knows_where_the_others_are(config: StackConfig) -> None:
     assert declared["api"].env["SIYU_API_PORT"] == str(config.api_port)
     assert declared["simulator"].env["SIYU_PORT"] == str(config.simulator_port)
     assert declared["simulator"].env["SIYU_SIM_CALLBACK_BASE"] == f"http://127.0.0.1:{config.ingest_port}"
+
+
+def test_a_service_finds_the_limits_of_its_version_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SIYU_LIMITS", raising=False)
+    assert list(ExecutorSettings().limits.glob("*.yaml"))
 
 
 def test_services_wait_for_topics_and_tables(config: StackConfig) -> None:
