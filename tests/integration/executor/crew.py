@@ -244,11 +244,11 @@ def crew_on(bootstrap: str, folder: Path, **settings: str) -> Iterator[tuple[Pla
         platform.close()
 
 
-class _DatesAsText(yaml.SafeLoader):
+class DatesAsText(yaml.SafeLoader):
     """So that a date is written as it was read."""
 
 
-_DatesAsText.yaml_implicit_resolvers = {
+DatesAsText.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
@@ -261,7 +261,7 @@ def limits_folder(folder: Path, **changes: Mapping[str, object]) -> Path:
     made.mkdir()
     left = set(changes)
     for file in sorted((schemas_dir() / "limits").glob("*.yaml")):
-        content = yaml.load(file.read_text(), Loader=_DatesAsText)
+        content = yaml.load(file.read_text(), Loader=DatesAsText)
         for limit in content.get("limits", []):
             if limit["id"] in changes:
                 limit.update(changes[limit["id"]])
