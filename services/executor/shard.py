@@ -963,6 +963,9 @@ class Shard:
             self._process.disk.note_made(entry.corp_id, entry.message_id)
 
     def _publish(self, outcome: ActionOutcome) -> None:
+        if len(outcome.request) + len(outcome.response) > _LARGEST_BYTES:
+            # A long answer to a long question: both together fit into no record, and the answer is what was wanted.
+            outcome = msgspec.structs.replace(outcome, request=b"")
         subject = outcome.subject or outcome.corp_id
         self._add(Message(OUTCOMES, subject.encode(), self._process.codec.encode(outcome)))
         self._pending.outcomes.append(outcome)
