@@ -16,7 +16,7 @@ from deploy.local.stack import HOST, StackConfig
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
-KILLED_IN_TURN = ("ingest", "journey", "performance", "sink", "executor")
+KILLED_IN_TURN = ("ingest", "journey", "performance", "sink", "guard", "executor")
 
 
 async def test_a_short_day_loses_nothing_and_leaves_nothing_running(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ async def test_killing_each_service_in_turn_changes_nothing(tmp_path: Path) -> N
                 await runner.wait_ready(name)
                 assert runner.process(name).restarts == 1
 
-    report = await played(demo(tmp_path, customers=400, duration_s=60), disturb=kill_in_turn)
+    report = await played(demo(tmp_path, customers=400, duration_s=72), disturb=kill_in_turn)
     assert killed == list(KILLED_IN_TURN)
     assert sections(report, "truth")["orders"] > 0
 
