@@ -14,6 +14,7 @@ from deploy.local.kafka import LocalKafka
 from services.executor.membership import shard_of
 from siyu.events import codec
 from siyu.events.ids import stable_id
+from siyu.ops.dlq import headers_of
 from siyu.wecom.endpoints import quota_scope
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
@@ -168,14 +169,10 @@ async def test_what_cannot_be_read_is_kept_has_an_outcome_and_holds_nobody_up(
         assert time.monotonic() < deadline, crew.log()
     letters = topics.read("dlq.executor")
     told = Counter(o.action_id for o in topics.outcomes("") if o.detail == "malformed")
-    places = {
-        tuple(dict(letter.headers() or [])[f"origin.{name}"] for name in ("topic", "partition", "offset"))
-        for letter in letters
-    }
+    origins = [headers_of(letter) for letter in letters]
+    places = {(at["origin.topic"], int(at["origin.partition"]), int(at["origin.offset"])) for at in origins}
     assert len(places) == len(letters) == count
-    assert told == Counter(
-        {stable_id("record", topic.decode(), int(partition), int(offset)): 1 for topic, partition, offset in places}
-    )
+    assert told == Counter({stable_id("record", *place): 1 for place in places})
     assert sum(member.metric("siyu_executor_dead_letters_total") for member in crew.members.values()) == count
 
 
@@ -217,12 +214,14 @@ async def test_afterwards_nothing_is_stuck(together: Together, topics: Topics, o
     outcomes = await topics.until_outcomes("last", len(last), crew.log)
     assert {outcome.status for outcome in outcomes} == {"done"}
     places = [TopicPartition(f"actions.{lane}", shard) for lane in LANES for shard in range(4)]
-    newest = {(m.topic(), m.partition()): m.offset() for lane in LANES for m in topics.read(f"actions.{lane}")}
+    newest = {
+        (f"actions.{lane}", m.partition()): m.offset() or 0 for lane in LANES for m in topics.read(f"actions.{lane}")
+    }
     consumer = Consumer({"bootstrap.servers": own_kafka.bootstrap, "group.id": "executor"})
 
     def all_committed() -> bool:
         committed = {(p.topic, p.partition): p.offset for p in consumer.committed(places, timeout=10)}
-        return all(committed[place] > offset for place, offset in newest.items())
+        return all(committed[topic, number or 0] > offset for (topic, number), offset in newest.items())
 
     try:
         await eventually(all_committed, crew.log)

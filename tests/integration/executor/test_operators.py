@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
+from typing import TypedDict
 
 import pytest
 from crew import (
@@ -29,7 +30,13 @@ from siyu.events import Action, ActionOutcome, ControlRecord, LedgerEntry, Suppr
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
-WORDS = {"reason": "a wrong text", "author": "li"}
+
+class Words(TypedDict):
+    reason: str
+    author: str
+
+
+WORDS: Words = {"reason": "a wrong text", "author": "li"}
 Together = tuple[Platform, Crew]
 
 
@@ -93,7 +100,13 @@ async def test_a_pause_holds_what_it_covers_and_nothing_else_until_it_is_taken_b
 ) -> None:
     platform, crew = together
     await crew.working()
-    pause = pause_record(**scope, **WORDS, wall_ms=now_ms())
+    pause = pause_record(
+        corp_id=scope.get("corp_id", ""),
+        lane=scope.get("lane", ""),
+        campaign_id=scope.get("campaign_id", ""),
+        **WORDS,
+        wall_ms=now_ms(),
+    )
     say(topics, pause)
     await until_followed(topics, crew, platform, "ww3")
     topics.send(*held, *free)
