@@ -177,7 +177,7 @@ def migrated(clickhouse: LocalClickHouse) -> Iterator[str]:
 
 @pytest.fixture
 def system(kafka: LocalKafka, clickhouse: LocalClickHouse, topics: tuple[str, str], migrated: str) -> System:
-    for table in TABLES:
+    for table in (*TABLES, "action"):
         clickhouse.execute(f"TRUNCATE TABLE {migrated}.{table}")
     for statement in ROWS.format(db=migrated, t=T).split(";\n"):
         clickhouse.execute(statement)
