@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
+from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, KafkaError, ProducerFenced
 from aiokafka.structs import ConsumerRecord
 
 from services.executor.closing import close_client
@@ -135,7 +135,8 @@ class Journal:
         while True:
             try:
                 return await self._transact([*messages, marker], offsets)
-            except (ProducerFenced, InvalidProducerEpoch):
+            except (ProducerFenced, InvalidProducerEpoch, IllegalOperation):
+                # The last: the client heard in the background that it is fenced, in the midst of our transaction.
                 raise Lost(f"shard {self.shard} has another owner") from None
             except KafkaError as error:
                 self.retries += 1
