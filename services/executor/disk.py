@@ -27,8 +27,8 @@ _TRUSTED_MS = 3 * 86_400_000
 """Compaction drops a tombstone a week after it was written (delete.retention.ms). A disk that was away for longer may
 hold as open what has ended and been forgotten since, and would do it again: it is read anew long before that."""
 _CACHE_BYTES = 8 << 20
-_WRITE_BUFFER_BYTES = 8 << 20
-_SPOOL_IN_MEMORY_BYTES = 8 << 20
+_WRITE_BUFFER_BYTES = 4 << 20
+_SPOOL_IN_MEMORY_BYTES = 2 << 20
 
 
 class DiskLocked(Exception):
