@@ -244,10 +244,12 @@ class Sink:
         self._log.warning("kafka_error", error=error.name())
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        committed = self._committed(consumer, partitions)
-        for partition in committed:
-            if partition.offset < 0:
-                partition.offset = OFFSET_BEGINNING
+        # Places only, without the leader epochs that came with the offsets: a client that has to validate one against a
+        # leader that changes just then has been seen to read that partition no further.
+        committed = [
+            TopicPartition(found.topic, found.partition, found.offset if found.offset >= 0 else OFFSET_BEGINNING)
+            for found in self._committed(consumer, partitions)
+        ]
         consumer.assign(committed)
         self._assigned = committed
         self._log.info("partitions_assigned", partitions=len(committed))
