@@ -29,7 +29,7 @@ async def test_everybody_is_welcomed_once(worker: Callable[..., Worker], topics:
     planner, executor = worker("services.planner"), worker("services.executor", f"{base}/cgi-bin")
     for process in (simulator, ingest, planner, executor):
         process.start()
-    await executor.until_log("partitions_assigned", 2)
+    await executor.until_log("shard_opened", 4)
     async with httpx2.AsyncClient(base_url=base, trust_env=False) as platform:
         await _until_answers(platform, "/_sim/status", simulator)
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{ingest_port}", trust_env=False) as edge:

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from conftest import BUSINESS_MS, TAG, Stores, known, outcome
+from api_rig import BUSINESS_MS, TAG, Stores, known, outcome
 from prometheus_client import CollectorRegistry
 
 from services.api.http import MAX_BODY_BYTES, Api

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from conftest import TAG, Stores, known, outcome
+from api_rig import TAG, Stores, known, outcome
 from json_schema import Mismatch, check, resolve
 
 from siyu.actions import control
