@@ -101,9 +101,9 @@ class Backlog:
             return self._take(campaign, entry, staff, share)
         return None
 
-    def expired(self, now_ms: int, budget: int) -> list[Waiting]:
-        """Takes out what can no longer start in time, looking at up to ``budget`` shares a time, round and round but
-        at none twice."""
+    def expired(self, now_ms: int, budget: int, most: int = 1 << 30) -> list[Waiting]:
+        """Takes out up to ``most`` that can no longer start in time, looking at up to ``budget`` shares a time, round
+        and round but at none twice."""
         found: list[Waiting] = []
         limit = now_ms << _NUMBER_BITS
         for _ in range(min(budget, sum(len(entry.shares) for entry in self._campaigns.values()))):
@@ -112,6 +112,8 @@ class Backlog:
                 break
             campaign, staff = place
             while (entry := self._campaigns.get(campaign)) and (share := entry.shares.get(staff)):
+                if len(found) >= most:
+                    return found
                 if share.heap[0] >= limit:
                     break
                 found.append(self._take(campaign, entry, staff, share))

@@ -40,8 +40,6 @@ class LaneState:
     """Of actions under way: retries, chunks, queries; by deadline."""
     held: list[tuple[int, int, Work, Ask]] = field(default_factory=list)
     """Asks that one staff member's or message's limit keeps back, by the time to ask again; the lane goes on."""
-    brought: int = 0
-    """Actions taken up in this turn."""
     looked: float = 0.0
     """Monotonic seconds at which it was last searched for what can no longer start in time."""
     again_ms: int = 0
