@@ -12,8 +12,9 @@ from typer.testing import CliRunner, Result
 from deploy.local.kafka import LocalKafka
 from deploy.local.ports import free_ports
 from services.executor.suppression import TOPIC, SuppressionTable, suppression_key
-from siyu.events import Suppression, codec
+from siyu.events import Suppression, codec, schemas_dir
 from siyu.ops.tables import TopicTables
+from siyu.ops.topics import load_topics
 from siyu.suppress_cli import BadPeople, app, parse_people
 
 pytestmark = pytest.mark.integration
@@ -25,8 +26,10 @@ WHY = ("--reason", "asked at the till", "--source", "shop")
 def siyu(kafka: LocalKafka) -> Callable[..., Result]:
     """`siyu suppress …` against the session's broker."""
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    declared = load_topics(schemas_dir() / "topics.yaml", "local")[TOPIC]
     try:
-        admin.create_topics([NewTopic(TOPIC, 4, 1, config={"cleanup.policy": "compact"})])[TOPIC].result(30)
+        # As declared: the broker is the session's, and another test compares it with the declaration.
+        admin.create_topics([NewTopic(TOPIC, declared.partitions, 1, config=declared.config)])[TOPIC].result(30)
     except KafkaException as error:
         if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
             raise
