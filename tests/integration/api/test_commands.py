@@ -198,7 +198,8 @@ def test_what_is_in_doubt_is_listed_and_settled(
 
 
 def test_a_list_is_read_page_by_page(siyu: Any, insert: Any, corp_id: str) -> None:
-    insert(*(outcome(corp_id, f"a{number}", created_ms=wall_ms() - number) for number in range(5)))
+    now = wall_ms()
+    insert(*(outcome(corp_id, f"a{number}", created_ms=now - number) for number in range(5)))
     first = json.loads(siyu("actions", "list", "--corp", corp_id, "--limit", "3", "--json").output)
     cursor = first["next_cursor"]
     rest = json.loads(siyu("actions", "list", "--corp", corp_id, "--limit", "3", "--cursor", cursor, "--json").output)

@@ -9,7 +9,6 @@ one that fires twice a repeated one.
 """
 
 import json
-import os
 import signal
 import sys
 import threading
@@ -155,7 +154,8 @@ class FragileRuntime(Runtime[Count]):
                 self.faults[0] = (number, point, times - 1)
             else:
                 del self.faults[0]
-                os.kill(os.getpid(), number)
+                # To this thread: sent to the process, another may take it, and this one runs on meanwhile.
+                signal.pthread_kill(threading.get_ident(), number)
 
     def _flush(self) -> None:
         if "flush before the offsets" not in self.without:
