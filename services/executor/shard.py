@@ -99,8 +99,9 @@ _TABLES_RETRY_MS = 250
 _TOKENS_FRESH_MS = 5_000
 _BLOCKED_AGAIN_MS = 5_000
 _MOST_ENDED = 50
-"""Actions that end in one turn without a call. Thousands of them (a stopped corp, a cancelled campaign) must not hold
-up the other shards of the process: after so many, three quarters of the time are theirs."""
+"""Actions of one corp × endpoint that end in one turn without a call. Thousands of them (a stopped corp, a cancelled
+campaign) hold up nobody: the shard's other corps have their part of every turn, and the process's other shards three
+quarters of the time."""
 _AFTER_FINISH_MS = 20
 """A lane that waits for a call to end is asked again this often, besides at every end."""
 GUARD_SIGNALS = "guard.signals"
@@ -204,6 +205,7 @@ class Shard:
         self._runner: asyncio.Task[None] | None = None
         self._committing = False
         self._ended_now = 0
+        self._turns = 0
         self._swept = time.monotonic()
         self._numbers = itertools.count()
         self._changes = process.control.subscribe()
@@ -529,8 +531,7 @@ class Shard:
                 now_ms = self._process.clock.now_ms()
                 if self.state == "running":
                     began = time.monotonic()
-                    self._turn(now_ms)
-                    if self._ended_now >= _MOST_ENDED:
+                    if self._turn(now_ms):
                         await asyncio.sleep(3 * (time.monotonic() - began))
                         self._wake.set()
                 else:
@@ -558,8 +559,8 @@ class Shard:
                 self.state = "failed"
             self._log.error("shard_failed", exc_info=True)
 
-    def _turn(self, now_ms: int) -> None:
-        self._ended_now = 0
+    def _turn(self, now_ms: int) -> bool:
+        """Whether some corp × endpoint has more to end than its part of a turn."""
         limits = self._process.limits.current(now_ms)
         if limits is not self._limits:
             self._limits = limits
@@ -579,11 +580,19 @@ class Shard:
             due_ms, _, action_id = heapq.heappop(self._due)
             self._on_time(action_id, due_ms, now_ms)
         self._grant(now_ms)
-        for site in list(self._sites.values()):
+        sites = list(self._sites.values())
+        # What a transaction holds is bounded: whoever stands first this time stands last the next.
+        self._turns += 1
+        first = self._turns % len(sites) if sites else 0
+        more = False
+        for site in sites[first:] + sites[:first]:
+            self._ended_now = 0
             self._serve(site, now_ms)
+            more |= self._ended_now >= _MOST_ENDED
             self._start(site)
         if time.monotonic() - self._swept > _SWEEP_SECONDS:
             self._sweep()
+        return more
 
     def _commit_is_due(self, now_ms: int) -> bool:
         pending = self._pending

@@ -9,6 +9,7 @@ from typing import TypedDict
 import pytest
 from crew import (
     APP_MESSAGE,
+    CORPS,
     REMARK,
     WELCOME,
     Crew,
@@ -24,9 +25,11 @@ from executor_process import Topics
 from fake_wecom import Call, Drop, Slow
 
 from deploy.local.kafka import LocalKafka
+from services.executor.membership import shard_of
 from services.executor.suppression import suppression_key
 from siyu.actions.control import TOPIC, cancel_record, pause_record, resume_record, settle_record
 from siyu.events import Action, ActionOutcome, ControlRecord, LedgerEntry, Suppression, codec
+from siyu.wecom.endpoints import quota_scope
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
@@ -142,6 +145,34 @@ async def test_what_is_cancelled_while_it_waits_ends_without_a_call(together: To
     assert {(found[name].detail, found[name].calls) for name in gone} == {("operator_cancelled", 0)}
     assert {outcome.status for name, outcome in found.items() if name not in gone} == {"done"}
     assert not {f"customer-{name}" for name in gone} & set(platform.customers(REMARK))
+
+
+async def test_a_corp_whose_thousands_end_without_a_call_holds_up_no_other_of_its_shard(
+    together: Together, topics: Topics
+) -> None:
+    _, crew = together
+    await crew.working()
+    # Two corps whose calls of this API have the same owner.
+    owned: dict[int, list[str]] = {}
+    for corp in CORPS:
+        owned.setdefault(shard_of(quota_scope(corp, REMARK), 4), []).append(corp)
+    stopped, other = next(corps for corps in owned.values() if len(corps) > 1)[:2]
+    pauses = [pause_record(corp_id=corp, **WORDS, wall_ms=now_ms()) for corp in (stopped, other)]
+    say(topics, *pauses, cancel_record(campaign_id="thousands", **WORDS, wall_ms=now_ms() + 600_000))
+    await asyncio.sleep(2.0)
+    thousands = [remark(f"many-{n}", corp_id=stopped, lane="bulk", campaign_id="thousands") for n in range(20_000)]
+    few = [remark(f"few-{n}", corp_id=other, lane="bulk", campaign_id="few") for n in range(10)]
+    topics.send(*thousands, *few)
+    await asyncio.sleep(3.0)
+    say(topics, resume_record(pauses[0], **WORDS, wall_ms=now_ms()))
+    await asyncio.sleep(1.0)
+    say(topics, resume_record(pauses[1], **WORDS, wall_ms=now_ms()))
+    found = await told(topics, crew, *thousands, *few)
+    assert {outcome.status for name, outcome in found.items() if name.startswith("many-")} == {"cancelled"}
+    assert {outcome.status for name, outcome in found.items() if name.startswith("few-")} == {"done"}
+    last_of_few = max(found[given.action_id].finished_at_ms for given in few)
+    still_to_end = sum(found[given.action_id].finished_at_ms > last_of_few for given in thousands)
+    assert still_to_end > len(thousands) // 4, "served while the others end, not afterwards"
 
 
 async def test_a_person_suppressed_after_the_action_was_enqueued_is_not_called(
