@@ -57,6 +57,8 @@ from siyu.limits import LimitRegistry, load_registry
 from siyu.limits.source import records_of
 
 LATENCY_MS = "10"
+SLOW_MS = "40"
+"""Answers so slow that calls at the same time, not a minute's budget, are what limits a corp."""
 STRUCK_WITHIN_S = 6.0
 """Of the beginning of a send: that long its calls are under way."""
 HEEDED_WITHIN_MS = 1_000
@@ -372,7 +374,7 @@ def ban(o: argparse.Namespace) -> Figures:
         s = stack.enter_context(site(shards=o.shards, corps=2, keep=o.keep))
         s.simulate(
             work.scenario(staff=o.staff, customers=o.customers),
-            SIYU_SIM_LATENCY_MILLISECONDS=LATENCY_MS,
+            SIYU_SIM_LATENCY_MILLISECONDS=SLOW_MS,
             SIYU_SIM_CALLS_KEPT="1000",
         )
         s.service("services.guard")
