@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import datetime
-import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
-import yaml
 
 from siyu.events import Lane
+from siyu.ops.dated import ByDate, by_date, load_yaml
 from siyu.wecom.endpoints import ENDPOINTS
-from siyu.wecom.errors import beijing_midnight_ms
 
 _LANES: tuple[Lane, ...] = ("welcome", "urgent", "bulk", "sync")
 
@@ -121,39 +119,16 @@ class _File(_Data, frozen=True, kw_only=True):
     versions: list[Timings]
 
 
-class TimingsByDate:
-    """All versions."""
-
-    def __init__(self, versions: list[Timings]) -> None:
-        self._versions = [(beijing_midnight_ms(version.effective_from), version) for version in versions]
-
-    def at(self, as_of_ms: int) -> Timings:
-        """The version in force (business time, epoch ms); before the first one, the first."""
-        chosen = self._versions[0][1]
-        for effective_from_ms, version in self._versions:
-            if effective_from_ms <= as_of_ms:
-                chosen = version
-        return chosen
+TimingsByDate = ByDate[Timings]
+"""All versions, by business time."""
 
 
 def load_timings(path: Path) -> TimingsByDate:
     """Reads and validates the file. Raises TimingsError."""
-    try:
-        file = msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), type=_File)
-    except OSError as error:
-        raise TimingsError(f"timings {path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise TimingsError(f"timings {path}: not YAML: {error}") from None
-    except msgspec.ValidationError as error:
-        raise TimingsError(f"timings {path}: {error}") from None
-    if not file.versions:
-        raise TimingsError(f"timings {path}: no version")
+    file = load_yaml(path, "timings", _File, TimingsError)
     for version in file.versions:
         _check(f"timings {path}, version {version.version}", version)
-    begins = [version.effective_from for version in file.versions]
-    if any(later <= earlier for earlier, later in itertools.pairwise(begins)):
-        raise TimingsError(f"timings {path}: versions must have ascending effective_from")
-    return TimingsByDate(file.versions)
+    return by_date(f"timings {path}", [(v.effective_from, v) for v in file.versions], TimingsError)
 
 
 def _check(where: str, version: Timings) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import datetime
-import itertools
 from pathlib import Path
 
 import msgspec
-import yaml
 
-from siyu.wecom.errors import beijing_midnight_ms
+from siyu.ops.dated import ByDate, by_date, load_yaml
 
 
 class TokenRulesError(ValueError):
@@ -53,39 +51,16 @@ class _File(_Data, frozen=True, kw_only=True):
     versions: list[TokenRules]
 
 
-class TokenRulesByDate:
-    """All versions."""
-
-    def __init__(self, versions: list[TokenRules]) -> None:
-        self._versions = [(beijing_midnight_ms(version.effective_from), version) for version in versions]
-
-    def at(self, as_of_ms: int) -> TokenRules:
-        """The version in force (wall time, epoch ms); before the first one, the first."""
-        chosen = self._versions[0][1]
-        for effective_from_ms, version in self._versions:
-            if effective_from_ms <= as_of_ms:
-                chosen = version
-        return chosen
+TokenRulesByDate = ByDate[TokenRules]
+"""All versions, by wall time."""
 
 
 def load_token_rules(path: Path) -> TokenRulesByDate:
     """Reads and validates the file. Raises TokenRulesError."""
-    try:
-        file = msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), type=_File)
-    except OSError as error:
-        raise TokenRulesError(f"token rules {path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise TokenRulesError(f"token rules {path}: not YAML: {error}") from None
-    except msgspec.ValidationError as error:
-        raise TokenRulesError(f"token rules {path}: {error}") from None
-    if not file.versions:
-        raise TokenRulesError(f"token rules {path}: no version")
+    file = load_yaml(path, "token rules", _File, TokenRulesError)
     for version in file.versions:
         _check(f"token rules {path}, version {version.version}", version)
-    begins = [version.effective_from for version in file.versions]
-    if any(later <= earlier for earlier, later in itertools.pairwise(begins)):
-        raise TokenRulesError(f"token rules {path}: versions must have ascending effective_from")
-    return TokenRulesByDate(file.versions)
+    return by_date(f"token rules {path}", [(v.effective_from, v) for v in file.versions], TokenRulesError)
 
 
 def _check(where: str, rules: TokenRules) -> None:

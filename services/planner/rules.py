@@ -7,13 +7,12 @@ import itertools
 from pathlib import Path
 
 import msgspec
-import yaml
 
+from siyu.ops.dated import beijing_midnight_ms, load_yaml
 from siyu.wecom.endpoints import ENDPOINTS
 
 MAX_TEXT_BYTES = 4000
 """Of a welcome's text (fact sheet 3.4)."""
-_BEIJING = datetime.timezone(datetime.timedelta(hours=8))
 
 
 class RuleError(ValueError):
@@ -66,14 +65,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def load_welcome_rule(path: Path) -> WelcomeRule:
     """Reads and validates the file. Raises RuleError."""
-    try:
-        file = msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), type=_File)
-    except OSError as error:
-        raise RuleError(f"rule {path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise RuleError(f"rule {path}: not YAML: {error}") from None
-    except msgspec.ValidationError as error:
-        raise RuleError(f"rule {path}: {error}") from None
+    file = load_yaml(path, "rule", _File, RuleError)
     if file.endpoint not in ENDPOINTS:
         raise RuleError(f"rule {path}: unknown endpoint {file.endpoint!r}")
     if file.ttl_ms <= 0 or not file.versions:
@@ -93,5 +85,4 @@ def _version(path: Path, version: _Version) -> WelcomeVersion:
         raise RuleError(
             f"rule {path}: version {version.version}: text has {size} bytes, allowed are 1 to {MAX_TEXT_BYTES}"
         )
-    begins = datetime.datetime.combine(version.effective_from, datetime.time(), _BEIJING)
-    return WelcomeVersion(version.version, int(begins.timestamp() * 1000), content)
+    return WelcomeVersion(version.version, beijing_midnight_ms(version.effective_from), content)

@@ -26,7 +26,7 @@ from siyu.content.links import LinkFault, LinkRules
 from siyu.content.normal import Characters
 from siyu.content.patterns import Pattern, PatternError, Words, compile_pattern
 from siyu.events import schemas_dir
-from siyu.wecom.errors import beijing_midnight_ms
+from siyu.ops.dated import beijing_midnight_ms
 
 Family = Literal[
     "induced_sharing",

@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 import yaml
 
-from siyu.events.business_time import SHANGHAI
+from siyu.ops.dated import ByDate, beijing_midnight_ms
 from siyu.wecom.endpoints import ENDPOINTS
 
 Level = Literal["staff", "corp", "campaign"]
@@ -191,12 +191,6 @@ class Rules(_Part, frozen=True):
     always_allowed: frozenset[str]
     breaker: Breakers
 
-    @property
-    def effective_from_ms(self) -> int:
-        """Midnight in Asia/Shanghai, epoch ms."""
-        begins = datetime.datetime.combine(self.effective_from, datetime.time(), SHANGHAI)
-        return int(begins.timestamp() * 1000)
-
 
 class _File(_Part, frozen=True):
     versions: tuple[Rules, ...]
@@ -221,15 +215,11 @@ class RuleBook:
 
     def __init__(self, versions: tuple[Rules, ...]) -> None:
         self.versions = tuple(map(InForce, versions))
-        self._begins = [version.effective_from_ms for version in versions]
+        self._by_date = ByDate([(beijing_midnight_ms(v.rules.effective_from), v) for v in self.versions])
 
     def at(self, business_ms: int) -> InForce:
         """The version in force at a business time; before the first one, the first."""
-        chosen = self.versions[0]
-        for begins, version in zip(self._begins, self.versions, strict=True):
-            if begins <= business_ms:
-                chosen = version
-        return chosen
+        return self._by_date.at(business_ms)
 
     @property
     def kinds(self) -> frozenset[str]:

@@ -7,14 +7,13 @@ it is loaded; a code that stands twice, an unknown endpoint or a rule that contr
 from __future__ import annotations
 
 import datetime
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import msgspec
-import yaml
 
+from siyu.ops.dated import ByDate, by_date, load_yaml
 from siyu.wecom.endpoints import ENDPOINTS, GETTOKEN
 
 ErrorAction = Literal["ok", "retry", "token", "wait", "slow", "state", "fix", "human"]
@@ -114,43 +113,15 @@ class ErrorTable:
         return known if known is not None else _unknown(errcode)
 
 
-class ErrorTables:
-    """All versions."""
-
-    def __init__(self, tables: list[tuple[int, ErrorTable]]) -> None:
-        self._tables = tables
-
-    def at(self, as_of_ms: int) -> ErrorTable:
-        """The table in force (wall time, epoch ms); before the first one, the first: there is no older knowledge."""
-        chosen = self._tables[0][1]
-        for effective_from_ms, table in self._tables:
-            if effective_from_ms <= as_of_ms:
-                chosen = table
-        return chosen
+ErrorTables = ByDate[ErrorTable]
+"""All versions, by wall time."""
 
 
 def load_error_tables(path: Path) -> ErrorTables:
     """Reads and validates the file. Raises ErrorTableError."""
-    try:
-        file = msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), type=_File)
-    except OSError as error:
-        raise ErrorTableError(f"error table {path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise ErrorTableError(f"error table {path}: not YAML: {error}") from None
-    except msgspec.ValidationError as error:
-        raise ErrorTableError(f"error table {path}: {error}") from None
-    if not file.versions:
-        raise ErrorTableError(f"error table {path}: no version")
-    tables = [(beijing_midnight_ms(v.effective_from), _table(path, v)) for v in file.versions]
-    if any(later[0] <= earlier[0] for earlier, later in itertools.pairwise(tables)):
-        raise ErrorTableError(f"error table {path}: versions must have ascending effective_from")
-    return ErrorTables(tables)
-
-
-def beijing_midnight_ms(day: datetime.date) -> int:
-    """Begin of a day of the platform (UTC+8), epoch ms."""
-    zone = datetime.timezone(datetime.timedelta(hours=8))
-    return int(datetime.datetime.combine(day, datetime.time(), zone).timestamp() * 1000)
+    file = load_yaml(path, "error table", _File, ErrorTableError)
+    tables = [(version.effective_from, _table(path, version)) for version in file.versions]
+    return by_date(f"error table {path}", tables, ErrorTableError)
 
 
 def _table(path: Path, version: _Version) -> ErrorTable:
