@@ -16,7 +16,6 @@ import heapq
 import itertools
 import struct
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -28,17 +27,19 @@ from aiokafka.structs import ConsumerRecord
 from services.executor.closing import asked_to_end
 from services.executor.domain import End
 from services.executor.gates import Hold
-from services.executor.governor import Claim, Governor, Path
+from services.executor.governor import Governor
 from services.executor.journal import LEDGER, QUOTA, Journal, Lost, Message
 from services.executor.leases import Leases, LeaseTimes
 from services.executor.levels import StateError
 from services.executor.membership import shard_of
 from services.executor.offsets import OffsetTracker
+from services.executor.pending import LARGEST_BYTES, Pending
 from services.executor.process import Process
-from services.executor.site import LANES, LaneState, Site, Staged
-from services.executor.token_owner import TokenOwner
+from services.executor.site import LANES, LaneState, Site, Staged, Timeouts
+from services.executor.token_calls import TokenCalls
 from services.executor.token_table import TOPIC as TOKENS
 from services.executor.token_table import key_of
+from services.executor.unreadable import LARGEST_FIELDS_BYTES, dead_letter, in_its_place
 from services.executor.work import (
     Ask,
     Effects,
@@ -53,25 +54,18 @@ from services.executor.work import (
 )
 from siyu.events import (
     Action,
-    ActionOutcome,
     CodecError,
     ControlRecord,
     Lane,
     LedgerEntry,
     QuotaLease,
     QuotaState,
-    WecomToken,
 )
 from siyu.events.ids import stable_id, staff_key
-from siyu.ops import dlq
 from siyu.ops.clock import wall_ms
-from siyu.ops.corps import Corp
 from siyu.ops.logging import get_logger
-from siyu.wecom.client import Answer, NotSent, Result
+from siyu.wecom.client import Answer, NotSent
 from siyu.wecom.endpoints import ENDPOINTS, GETTOKEN, quota_scope
-
-OUTCOMES = "action.outcomes"
-DEAD_LETTERS = "dlq.executor"
 
 START_WITHIN_SECONDS = 1.0
 """A reserved call that has not started by then is given back: a successor counts on nothing starting later."""
@@ -85,11 +79,6 @@ _GATHER_SECONDS = 0.03
 _IDLE_SECONDS = 0.25
 _PARK_MS = 15 * 60_000
 """An action whose time is further away than this waits in the ledger instead of holding its partition's offset."""
-_LARGEST_BYTES = 7 << 20
-"""Of a record of a lane. A broker counts compressed bytes, so larger ones come through; nothing that holds one could be
-written again, and the shard would try for ever."""
-_LARGEST_FIELDS_BYTES = 64 << 10
-"""Of an action without its payload: its ids stand in several places of what is written about it."""
 _MOST_STAGED = 512
 _MOST_WAITING_RECORDS = 2_000
 _SHARES_A_LOOK = 2_000
@@ -139,18 +128,6 @@ class _Open:
         """Keys of asks that wait, are staged or under way."""
 
 
-class _Permit:
-    """A call outside the lanes (gettoken): admitted, reserved and started like every other."""
-
-    __slots__ = ("granted", "path", "start_by")
-
-    def __init__(self, path: Path, granted: asyncio.Future[None]) -> None:
-        self.path = path
-        self.granted = granted
-        self.start_by: float | None = None
-        """None: not reserved yet."""
-
-
 @dataclass(frozen=True)
 class Figures:
     """For the gauges."""
@@ -159,24 +136,6 @@ class Figures:
     under_way: int
     in_doubt: int
     in_flight: int
-
-
-class _Pending:
-    """What the next transaction writes."""
-
-    def __init__(self) -> None:
-        self.permits: list[_Permit] = []
-        self.written: list[asyncio.Future[None]] = []
-        self.messages: list[Message] = []
-        self.ledger: list[tuple[str, bytes | None, int]] = []
-        self.made: list[tuple[str, str]] = []
-        """Corp, and the platform's id of what a call made."""
-        self.outcomes: list[ActionOutcome] = []
-        self.staged: list[Staged] = []
-        self.since = 0.0
-
-    def __bool__(self) -> bool:
-        return bool(self.messages or self.staged or self.permits)
 
 
 class Shard:
@@ -199,11 +158,11 @@ class Shard:
         self._due: list[tuple[int, int, str]] = []
         self._later: list[tuple[int, int, Lane, int]] = []
         """Actions whose time comes within minutes: due, number, lane, offset."""
-        self._pending = _Pending()
+        self.pending = Pending(index, process.codec, process.disk)
         self._calls: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
-        self._committing = False
+        self._committing: Pending | None = None
         self._ended_now = 0
         self._turns = 0
         self._swept = time.monotonic()
@@ -214,13 +173,8 @@ class Shard:
         self._limits = limits
         self._lanes_index = {lane: index for index, lane in enumerate(LANES)}
         self._levels: dict[str, bytes] = {}
-        self._timeouts: Counter[int] = Counter()
-        """Time limits of the calls that are reserved or under way, ms."""
-        self._permits: list[_Permit] = []
-        self._token_owner = self._own_tokens()
-        self._tokens_kept: asyncio.Task[None] | None = None
+        self.timeouts = Timeouts()
         self._silence: Callable[[], None] = lambda: None
-        self._stopped = asyncio.Event()
         self._gates = process.gates(index, self._journal.incarnation)
         self._shared = Leases(
             limits,
@@ -239,6 +193,27 @@ class Shard:
             allowance=lambda corp_id, staff_id: self._gates.allowance(corp_id, staff_id, process.clock.now_ms()),
             shared=self._shared,
         )
+        owned = [
+            corp
+            for corp in process.corps.values()
+            if shard_of(quota_scope(corp.corp_id, GETTOKEN), process.shards) == index
+        ]
+        self._token_calls = TokenCalls(self, process, owned) if owned else None
+
+    @property
+    def running(self) -> bool:
+        """Whether calls may start."""
+        return self.state == "running"
+
+    def wake(self) -> None:
+        """Has the next turn come at once."""
+        self._wake.set()
+
+    def fail(self) -> None:
+        """A bug: ends the process, visibly, and its supervisor starts it again from what is durable."""
+        if self.state in ("running", "quiet"):
+            self.state = "failed"
+        self._wake.set()
 
     # -- taking over and leaving --------------------------------------------------------------------------------
 
@@ -260,9 +235,8 @@ class Shard:
         self._inputs = {lane: _Input(partition, offset) for lane, (partition, offset) in offsets.items()}
         self.state = "running"
         self._runner = asyncio.create_task(self._run(), name=f"shard-{self.index}")
-        if self._token_owner is not None:
-            self._tokens_kept = asyncio.create_task(self._token_owner.run(self._stopped))
-            self._tokens_kept.add_done_callback(self._token_owner_ended)
+        if self._token_calls is not None:
+            self._token_calls.begin()
         self._silence = self._process.tokens.listen(self._wake.set)
 
     def next_offsets(self) -> dict[TopicPartition, int]:
@@ -280,9 +254,9 @@ class Shard:
             await asyncio.wait(self._calls, timeout=seconds * 0.7)
         self._wake.set()
         # Three things change it, and it is rare: looked at until it is so.
-        while (self._pending or self._committing) and time.monotonic() < deadline and self._alive():  # noqa: ASYNC110
+        while (self.pending or self._committing is not None) and time.monotonic() < deadline and self._alive():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        if self._calls or self._pending:
+        if self._calls or self.pending:
             self._log.warning("drain_incomplete", calls=len(self._calls), limit_seconds=seconds)
 
     def resume(self) -> None:
@@ -296,11 +270,9 @@ class Shard:
         if self.state == "closed":
             return
         self.state = "closed"
-        self._stopped.set()
         self._wake.set()
-        if self._tokens_kept is not None:
-            self._tokens_kept.cancel()
-            await asyncio.gather(self._tokens_kept, return_exceptions=True)
+        if self._token_calls is not None:
+            await self._token_calls.close()
         if self._runner is not None:
             await asyncio.gather(self._runner, return_exceptions=True)
         for call in list(self._calls):
@@ -380,7 +352,7 @@ class Shard:
             found is None
             or self.state != "running"
             or found.tracker.span >= self._process.most_of_a_shard
-            or len(self._pending.messages) >= _MOST_WAITING_RECORDS
+            or len(self.pending.messages) >= _MOST_WAITING_RECORDS
         )
 
     def roomy(self, lane: Lane) -> bool:
@@ -399,12 +371,12 @@ class Shard:
             return
         try:
             action = self._process.codec.decode_as(Action, record.value)
-            if len(record.value) - len(action.payload) > _LARGEST_FIELDS_BYTES:
+            if len(record.value) - len(action.payload) > LARGEST_FIELDS_BYTES:
                 raise CodecError("an action's fields are longer than any id or reason")
         except CodecError as error:
             self._dead_letter(lane, record, error)
             return
-        if len(record.value) > _LARGEST_BYTES:
+        if len(record.value) > LARGEST_BYTES:
             action = msgspec.structs.replace(action, payload=b"")
             if not self._known_before(lane, record.offset, action):
                 self._refuse(lane, record.offset, action, End("rejected", "payload_too_large"))
@@ -443,7 +415,7 @@ class Shard:
         entry = entry_of(
             action, "waiting", wall_ms(), due_ms=action.not_before_ms, memory=self._process.codec.encode(action)
         )
-        self._write_entry(msgspec.structs.replace(entry, origin=self._origin(lane, number)))
+        self.pending.enter(msgspec.structs.replace(entry, origin=self._origin(lane, number)))
         self._finish_source(lane, number)
         heapq.heappush(self._due, (action.not_before_ms, next(self._numbers), action.action_id))
 
@@ -471,40 +443,9 @@ class Shard:
             offset=record.offset,
             error=type(error).__name__,
         )
-        headers = dlq.headers(
-            record.topic,
-            record.partition,
-            record.offset,
-            record.timestamp,
-            stage="decode",
-            error=error,
-            processor="executor",
-            earlier=record.headers or (),
-        )
-        key, value = record.key, record.value
-        if len(key or b"") + len(value or b"") > _LARGEST_BYTES:
-            # Its beginning says what it was; the headers say where the whole of it lies.
-            key, value = (key or b"")[:_LARGEST_FIELDS_BYTES], (value or b"")[: _LARGEST_BYTES // 8]
-        self._add(Message(DEAD_LETTERS, key, value, None, headers))
-        corp_id = bytes(record.key or b"").decode(errors="replace").partition("|")[0]
-        known = corp_id if corp_id in self._process.corps else ""
-        unread = Action(
-            action_id=stable_id("record", record.topic, record.partition, record.offset),
-            lane=lane,
-            corp_id=known,
-            endpoint="",
-            subject=known,
-            staff_id="",
-            customer_id="",
-            payload=b"",
-            reason="",
-            caused_by="",
-            created_ms=record.timestamp,
-            not_before_ms=0,
-            deadline_ms=0,
-            trigger_received_at_ms=0,
-        )
-        self._publish(outcome_of(unread, End("rejected", "malformed"), wall_ms()))
+        self.pending.messages.append(dead_letter(record, error))
+        unread = in_its_place(record, lane, self._process.corps)
+        self.pending.publish(outcome_of(unread, End("rejected", "malformed"), wall_ms()))
         self._inputs[lane].tracker.done(record.offset)
         self._wake.set()
 
@@ -513,7 +454,9 @@ class Shard:
         scope = quota_scope(action.corp_id, action.endpoint)
         self._process.metrics.rerouted.labels(lane).inc()
         partition = shard_of(scope, self._process.shards)
-        self._add(Message(record.topic, scope.encode(), record.value, partition, tuple(record.headers or ())))
+        self.pending.messages.append(
+            Message(record.topic, scope.encode(), record.value, partition, tuple(record.headers or ()))
+        )
         self._inputs[lane].tracker.done(record.offset)
         self._wake.set()
 
@@ -576,10 +519,11 @@ class Shard:
             action, _ = self._spooled(lane, number)
             self._enqueue(lane, number, action)
         # What a large send tells of its people comes in portions, each a transaction of its own.
-        while self._due and self._due[0][0] <= now_ms and len(self._pending.messages) < _MOST_WAITING_RECORDS:
+        while self._due and self._due[0][0] <= now_ms and len(self.pending.messages) < _MOST_WAITING_RECORDS:
             due_ms, _, action_id = heapq.heappop(self._due)
             self._on_time(action_id, due_ms, now_ms)
-        self._grant(now_ms)
+        if self._token_calls is not None:
+            self._token_calls.grant(now_ms)
         sites = list(self._sites.values())
         # What a transaction holds is bounded: whoever stands first this time stands last the next.
         self._turns += 1
@@ -595,7 +539,7 @@ class Shard:
         return more
 
     def _commit_is_due(self, now_ms: int) -> bool:
-        pending = self._pending
+        pending = self.pending
         if self.state == "quiet":
             # Nothing that could wait: the next owner may be here already.
             return bool(pending)
@@ -609,7 +553,7 @@ class Shard:
 
     async def _pause(self) -> None:
         wait = _IDLE_SECONDS
-        if self._pending or self._offsets():
+        if self.pending or self._offsets():
             wait = _GATHER_SECONDS
         self._wake.clear()
         try:
@@ -624,18 +568,38 @@ class Shard:
 
     async def _commit(self) -> None:
         started = time.monotonic()
-        pending, self._pending = self._pending, _Pending()
-        offsets = self._offsets()
         process = self._process
-        now_ms, stamp = process.clock.now_ms(), wall_ms()
+        pending, self.pending = self.pending, Pending(self.index, process.codec, process.disk)
+        offsets = self._offsets()
+        stamp = wall_ms()
+        self._tell(pending, process.clock.now_ms(), stamp)
+        self._committing = pending
+        try:
+            next_ledger = await self._journal.commit(pending.messages, offsets, stamp)
+        finally:
+            self._committing = None
+        took = time.monotonic() - started
+        process.metrics.commits.observe(took)
+        for lane in self._inputs.values():
+            if lane.partition in offsets:
+                lane.committed = offsets[lane.partition]
+        pending.keep(process.ledger_id, next_ledger or None)
+        for outcome in pending.outcomes:
+            process.metrics.ended(outcome, process.log_events)
+        # Counted from where the successor's reckoning begins, however long the disk took. After a commit that took
+        # longer than a successor was told to allow for, nothing of it may start.
+        start_by = min(time.monotonic(), started + _COMMIT_WITHIN_SECONDS) + START_WITHIN_SECONDS
+        self._committed(pending, start_by if took <= _COMMIT_WITHIN_SECONDS else 0.0)
+
+    def _tell(self, pending: Pending, now_ms: int, stamp: int) -> None:
+        """Adds what the shard has to say besides about its actions: quotas, leases, signals for the guard."""
+        process = self._process
         for word in self._shared.outgoing(now_ms):
             partition = self._shared.destination(word)
             value = process.codec.encode(msgspec.structs.replace(word, written_at_ms=stamp))
             pending.messages.append(Message(LEASES, word.level.encode(), value, partition))
-        longest_ms = max(self._timeouts, default=0)
-        ahead_ms = (_COMMIT_WITHIN_SECONDS + START_WITHIN_SECONDS) * 1000 + longest_ms
+        ahead_ms = (_COMMIT_WITHIN_SECONDS + START_WITHIN_SECONDS) * 1000 + self.timeouts.longest_ms
         worst_end_ms = now_ms + int(ahead_ms * process.clock.pace())
-        stamp = wall_ms()
         orphans_ms = (_COMMIT_WITHIN_SECONDS + START_WITHIN_SECONDS + _ORPHAN_SECONDS) * 1000
         orphans_end_ms = now_ms + int(orphans_ms * process.clock.pace())
         for level in self.governor.take_dirty(now_ms, worst_end_ms, min(worst_end_ms, orphans_end_ms)):
@@ -653,47 +617,23 @@ class Shard:
         for signal in self._gates.signals(now_ms):
             key = staff_key(signal.corp_id, signal.staff_id).encode()
             pending.messages.append(Message(GUARD_SIGNALS, key, process.codec.encode(signal)))
-        self._committing = True
-        try:
-            next_ledger = await self._journal.commit(pending.messages, offsets, stamp)
-        finally:
-            self._committing = False
-        took = time.monotonic() - started
-        process.metrics.commits.observe(took)
-        for lane in self._inputs.values():
-            if lane.partition in offsets:
-                lane.committed = offsets[lane.partition]
-        if pending.ledger:
-            batch = process.disk.batch(self.index, process.ledger_id)
-            for action_id, known, ended_at_ms in pending.ledger:
-                if known is None:
-                    batch.delete(action_id, ended_at_ms)
-                else:
-                    batch.put(action_id, known, ended_at_ms)
-            for corp_id, message_id in pending.made:
-                batch.made(corp_id, message_id)
-            batch.next_offset = next_ledger or None
-            batch.write()
-        for outcome in pending.outcomes:
-            process.metrics.ended(outcome, process.log_events)
-        # Counted from where the successor's reckoning begins, however long the disk took.
-        start_by = min(time.monotonic(), started + _COMMIT_WITHIN_SECONDS) + START_WITHIN_SECONDS
-        late = took > _COMMIT_WITHIN_SECONDS
+
+    def _committed(self, pending: Pending, start_by: float) -> None:
+        """What was reserved may start until then (monotonic seconds)."""
         sites = set()
         for staged in pending.staged:
             site = self._site(staged.ask.claim.corp_id, staged.ask.endpoint)
             site.staged -= 1
             sites.add(site)
-            # After a commit that took longer than a successor was told to allow for, nothing of it may start.
-            staged.start_by = 0.0 if late else start_by
+            staged.start_by = start_by
             site.lane(staged.lane).ready.append(staged)
-        for permit in pending.permits:
-            permit.start_by = 0.0 if late else start_by
-            self._permits.append(permit)
+        if self._token_calls is not None:
+            for permit in pending.permits:
+                self._token_calls.reserved(permit, start_by)
+            self._token_calls.grant(self._process.clock.now_ms())
         for written in pending.written:
             if not written.done():
                 written.set_result(None)
-        self._grant(process.clock.now_ms())
         for site in sites:
             site.committed()
             self._start(site)
@@ -710,7 +650,7 @@ class Shard:
             if state.backlog and time.monotonic() - state.looked >= _IDLE_SECONDS:
                 self._expire(site, lane, state, now_ms)
             state.release(now_ms)
-            while room > 0 and now_ms >= state.again_ms and len(self._pending.staged) < _MOST_STAGED:
+            while room > 0 and now_ms >= state.again_ms and len(self.pending.staged) < _MOST_STAGED:
                 picked = self._pick(site, lane, state, now_ms)
                 if picked is None:
                     break
@@ -729,7 +669,7 @@ class Shard:
                 if opened is not None and ask.key in opened.asked:
                     return work, ask
             # What ends without a call is told before more is taken up.
-            if not state.backlog or state.crowded or len(self._pending.messages) >= _MOST_WAITING_RECORDS:
+            if not state.backlog or state.crowded or len(self.pending.messages) >= _MOST_WAITING_RECORDS:
                 return None
             if self._ended_now >= _MOST_ENDED:
                 return None
@@ -767,8 +707,8 @@ class Shard:
         if ask.durable:
             self._write_records(work)
         site.staged += 1
-        self._timeouts[outgoing.timeout_ms] += 1
-        self._pending.staged.append(Staged(work, outgoing, path, lane))
+        self.timeouts.add(outgoing.timeout_ms)
+        self.pending.staged.append(Staged(work, outgoing, path, lane))
         return True
 
     def _bring(self, lane: Lane, number: int, now_ms: int) -> None:
@@ -823,8 +763,8 @@ class Shard:
         stamp = wall_ms()
         self._ended_now += 1
         entry = entry_of(action, "ended", stamp, end=end, admission=evidence)
-        self._write_entry(msgspec.structs.replace(entry, origin=origin))
-        self._publish(outcome_of(action, end, stamp))
+        self.pending.enter(msgspec.structs.replace(entry, origin=origin))
+        self.pending.publish(outcome_of(action, end, stamp))
         if source is not None:
             self._finish_source(*source)
 
@@ -838,7 +778,7 @@ class Shard:
                 return True
             self._repeat(lane, number, action, opened.work.action)
             return True
-        value = self._process.disk.entry(self.index, action.action_id) or self._unwritten(action.action_id)
+        value = self._entry(action.action_id)
         if value is None:
             return False
         entry = self._process.codec.decode_as(LedgerEntry, value)
@@ -848,8 +788,12 @@ class Shard:
             self._repeat(lane, number, action, entry)
         return True
 
-    def _unwritten(self, action_id: str) -> bytes | None:
-        return next((value for known, value, _ in reversed(self._pending.ledger) if known == action_id), None)
+    def _entry(self, action_id: str) -> bytes | None:
+        """What the ledger says of an action, with what this transaction and the next add."""
+        for pending in (self.pending, self._committing):
+            if pending is not None and (entry := pending.entered(action_id)) is not None:
+                return entry
+        return self._process.disk.entry(self.index, action_id)
 
     def _repeat(self, lane: Lane, number: int, action: Action, first: Action | LedgerEntry) -> None:
         """The same action id once more. The action's own outcome stays the only one; the record's says what it was."""
@@ -873,8 +817,8 @@ class Shard:
             stamp = wall_ms()
             changes = {"action_id": repeat_id, "parent_id": action.action_id}
             entry = entry_of(action, "ended", stamp, action_id=repeat_id, parent_id=action.action_id, end=end)
-            self._write_entry(msgspec.structs.replace(entry, origin=origin))
-            self._publish(outcome_of(action, end, stamp, changes=changes))
+            self.pending.enter(msgspec.structs.replace(entry, origin=origin))
+            self.pending.publish(outcome_of(action, end, stamp, changes=changes))
         self._finish_source(lane, number)
 
     def _expire(self, site: Site, lane: Lane, state: LaneState, now_ms: int) -> None:
@@ -935,7 +879,7 @@ class Shard:
             opened.due_ms = 0
             self._after(opened.work, opened.work.past(now_ms, wall_ms()), now_ms)
             return
-        value = self._process.disk.entry(self.index, action_id) or self._unwritten(action_id)
+        value = self._entry(action_id)
         if value is None:
             return
         entry = self._process.codec.decode_as(LedgerEntry, value)
@@ -951,7 +895,7 @@ class Shard:
         action_id = self._root(work)
         opened = self._open[action_id]
         for outcome in effects.outcomes:
-            self._publish(outcome)
+            self.pending.publish(outcome)
         self._write_records(work)
         if work.ended:
             del self._open[action_id]
@@ -964,30 +908,10 @@ class Shard:
     def _write_records(self, work: Work) -> None:
         opened = self._opened(work)
         for entry in work.records(wall_ms()):
-            self._write_entry(msgspec.structs.replace(entry, origin=opened.origin))
+            self.pending.enter(msgspec.structs.replace(entry, origin=opened.origin))
         if work.kept and opened.source is not None:
             self._finish_source(*opened.source)
             opened.source = None
-
-    def _write_entry(self, entry: LedgerEntry) -> None:
-        value = self._process.codec.encode(entry)
-        self._add(Message(LEDGER, entry.action_id.encode(), value, self.index))
-        ended_at_ms = entry.updated_at_ms if entry.state == "ended" else 0
-        self._pending.ledger.append((entry.action_id, value, ended_at_ms))
-        if entry.message_id:
-            self._pending.made.append((entry.corp_id, entry.message_id))
-            self._process.disk.note_made(entry.corp_id, entry.message_id)
-
-    def _publish(self, outcome: ActionOutcome) -> None:
-        if len(outcome.request) + len(outcome.response) > _LARGEST_BYTES:
-            # A long answer to a long question: both together fit into no record, and the answer is what was wanted.
-            outcome = msgspec.structs.replace(outcome, request=b"")
-        subject = outcome.subject or outcome.corp_id
-        self._add(Message(OUTCOMES, subject.encode(), self._process.codec.encode(outcome)))
-        self._pending.outcomes.append(outcome)
-
-    def _add(self, message: Message) -> None:
-        self._pending.messages.append(message)
 
     def _controlled(self, record: ControlRecord, now_ms: int) -> None:
         """An operator's word: about one action, or about all of a corp, lane or campaign."""
@@ -1027,8 +951,7 @@ class Shard:
                 # Another owner forgot it, and it may have begun anew since.
                 disk.unmark(self.index, action_id, ended_at_ms)
                 continue
-            self._add(Message(LEDGER, action_id.encode(), None, self.index))
-            self._pending.ledger.append((action_id, None, ended_at_ms))
+            self.pending.forget(action_id, ended_at_ms)
 
     # -- calling ------------------------------------------------------------------------------------------------
 
@@ -1089,7 +1012,7 @@ class Shard:
             site.busy.discard(_record_of(ask))
             self._requeue(staged, now_ms)
             return
-        self._spent(ask)
+        self.timeouts.remove(ask.timeout_ms)
         self.governor.finish(staged.path, now_ms)
         process.observe(ask.endpoint, result)
         site.busy.discard(_record_of(ask))
@@ -1121,18 +1044,12 @@ class Shard:
         opened = self._open.get(self._root(staged.work))
         if opened is None:
             return
-        self._spent(staged.ask)
+        self.timeouts.remove(staged.ask.timeout_ms)
         opened.asked.discard(staged.ask.key)
         staged.work.not_sent(staged.ask, now_ms)
         self._write_records(staged.work)
         self._look(self._root(staged.work), now_ms)
         self._wake.set()
-
-    def _spent(self, ask: Ask) -> None:
-        """A reserved call is over or given back."""
-        self._timeouts[ask.timeout_ms] -= 1
-        if not self._timeouts[ask.timeout_ms]:
-            del self._timeouts[ask.timeout_ms]
 
     def _unstage(self, now_ms: int) -> None:
         """While quiet nothing starts: what was reserved returns."""
@@ -1142,91 +1059,11 @@ class Shard:
 
     # -- tokens -------------------------------------------------------------------------------------------------
 
-    def _own_tokens(self) -> TokenOwner | None:
-        """The owner of the tokens whose scope is this shard's."""
-        process = self._process
-        owned = [
-            corp
-            for corp in process.corps.values()
-            if shard_of(quota_scope(corp.corp_id, GETTOKEN), process.shards) == self.index
-        ]
-        if not owned:
-            return None
-        return TokenOwner(
-            owned,
-            process.tokens,
-            process.ring,
-            process.token_rules,
-            fetch=self._fetch_token,
-            publish=self._publish_tokens,
-            errors=process.error_table,
-            wall_ms=wall_ms,
-            nonce=process.nonce,
-            may_ask=lambda: process.fresh(TOKENS, _TOKENS_FRESH_MS),
-            renewed=lambda corp_id, result: process.metrics.token_renewals.labels(corp_id, result).inc(),
-        )
-
-    def _token_owner_ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None and self.state in ("running", "quiet"):
-            self._log.error("token_owner_failed", exc_info=task.exception())
-            self.state = "failed"
-
-    async def _fetch_token(self, corp: Corp) -> Result:
-        process = self._process
-        timeout_ms = process.token_timeout_ms
-        permit = _Permit(
-            self.governor.path(Claim(corp.corp_id, corp.agent_id, GETTOKEN)), asyncio.get_running_loop().create_future()
-        )
-        self._timeouts[timeout_ms] += 1
-        self._permits.append(permit)
-        self._wake.set()
-        try:
-            await permit.granted
-            result = await process.client.get_token(corp.corp_id, corp.secret, timeout_ms / 1000)
-            now_ms = process.clock.now_ms()
-            process.observe(GETTOKEN, result)
-            rule = process.error_table().rule(result.errcode, GETTOKEN) if isinstance(result, Answer) else None
-            if rule is not None and rule.action == "wait":
-                self.governor.freeze(permit.path, now_ms, rule.wait_ms)
-            return result
-        finally:
-            if permit.granted.done() and not permit.granted.cancelled():
-                self.governor.finish(permit.path, process.clock.now_ms())
-            elif permit in self._permits:
-                self._permits.remove(permit)
-            self._timeouts[timeout_ms] -= 1
-            if not self._timeouts[timeout_ms]:
-                del self._timeouts[timeout_ms]
-
-    def _grant(self, now_ms: int) -> None:
-        """Reserves calls outside the lanes, and starts those whose reservation is committed."""
-        for permit in list(self._permits):
-            if permit.start_by is None:
-                if self.state == "running" and self.governor.reserve(permit.path, "welcome", now_ms) == 0:
-                    self._permits.remove(permit)
-                    self._pending.permits.append(permit)
-            elif permit.granted.cancelled() or time.monotonic() > permit.start_by:
-                self.governor.give_back(permit.path, now_ms)
-                permit.start_by = None
-                if permit.granted.cancelled():
-                    self._permits.remove(permit)
-            elif self.state == "running" and self.governor.begin(permit.path, "welcome", now_ms):
-                self._permits.remove(permit)
-                permit.granted.set_result(None)
-
-    async def _publish_tokens(self, records: list[WecomToken]) -> None:
-        for record in records:
-            self._add(Message(TOKENS, key_of(record), self._process.codec.encode(record)))
-        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._pending.written.append(written)
-        self._wake.set()
-        await written
-
     def _token_refused(self, corp_id: str, token: str) -> None:
         process = self._process
         record = process.tokens.refused(corp_id, token, wall_ms=wall_ms(), nonce=process.nonce())
         if record is not None:
-            self._add(Message(TOKENS, key_of(record), process.codec.encode(record)))
+            self.pending.messages.append(Message(TOKENS, key_of(record), process.codec.encode(record)))
 
     # -- figures ------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from services.executor.backlog import NO_DEADLINE, Backlog
@@ -68,6 +68,28 @@ class LaneState:
     def crowded(self) -> bool:
         """So many are held back that taking more out of the backlog would only move it into memory."""
         return len(self.held) >= _MOST_HELD
+
+
+class Timeouts:
+    """Time limits of the calls that are reserved or under way, ms."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[int] = Counter()
+
+    def add(self, timeout_ms: int) -> None:
+        """A call is reserved."""
+        self._counts[timeout_ms] += 1
+
+    def remove(self, timeout_ms: int) -> None:
+        """It is over or given back."""
+        self._counts[timeout_ms] -= 1
+        if not self._counts[timeout_ms]:
+            del self._counts[timeout_ms]
+
+    @property
+    def longest_ms(self) -> int:
+        """0 while there is none."""
+        return max(self._counts, default=0)
 
 
 class Site:
