@@ -119,12 +119,13 @@ class Backlog:
                 found.append(self._take(campaign, entry, staff, share))
         return found
 
-    def drain(self, campaign: str) -> list[Waiting]:
-        """Takes out everything of a campaign."""
+    def drain(self, campaign: str | None = None) -> list[Waiting]:
+        """Takes out everything of a campaign; None: everything."""
         found: list[Waiting] = []
-        while entry := self._campaigns.get(campaign):
-            staff, share = next(iter(entry.shares.items()))
-            found.append(self._take(campaign, entry, staff, share))
+        for one in [campaign] if campaign is not None else list(self._campaigns):
+            while entry := self._campaigns.get(one):
+                staff, share = next(iter(entry.shares.items()))
+                found.append(self._take(one, entry, staff, share))
         return found
 
     def _take(self, campaign: str, entry: _Campaign, staff: str, share: _Share) -> Waiting:

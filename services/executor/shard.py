@@ -16,7 +16,7 @@ import heapq
 import itertools
 import struct
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -91,6 +91,7 @@ _MOST_ENDED = 50
 """Actions of one corp × endpoint that end in one turn without a call. Thousands of them (a stopped corp, a cancelled
 campaign) hold up nobody: the shard's other corps have their part of every turn, and the process's other shards three
 quarters of the time."""
+_PARKED_A_TURN = 200
 _AFTER_FINISH_MS = 20
 """A lane that waits for a call to end is asked again this often, besides at every end."""
 GUARD_SIGNALS = "guard.signals"
@@ -163,6 +164,8 @@ class Shard:
         self._wake = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
         self._committing: Pending | None = None
+        self._parked: Iterator[tuple[str, bytes]] = iter(())
+        """Entries of the ledger that are still to be searched for cancelled ones."""
         self._ended_now = 0
         self._turns = 0
         self._swept = time.monotonic()
@@ -514,6 +517,7 @@ class Shard:
                     state.again_ms = 0
         for record in self._changes.drain():
             self._controlled(record, now_ms)
+        self._search_parked()
         while self._later and self._later[0][0] <= now_ms:
             _, _, lane, number = heapq.heappop(self._later)
             action, _ = self._spooled(lane, number)
@@ -649,6 +653,7 @@ class Shard:
                 continue
             if state.backlog and time.monotonic() - state.looked >= _IDLE_SECONDS:
                 self._expire(site, lane, state, now_ms)
+            self._end_recalled(lane, state)
             state.release(now_ms)
             while room > 0 and now_ms >= state.again_ms and len(self.pending.staged) < _MOST_STAGED:
                 picked = self._pick(site, lane, state, now_ms)
@@ -722,6 +727,20 @@ class Shard:
             self._refuse(lane, number, action, End("cancelled", "operator_cancelled"))
         else:
             self._begin(action, self._origin(lane, number), (lane, number), appended_ms, now_ms)
+
+    def _end_recalled(self, lane: Lane, state: LaneState) -> None:
+        """A portion of what a cancel took out of the backlog; what it does not mean (it came later) waits again."""
+        for _ in range(min(_MOST_ENDED, len(state.recalled))):
+            number = state.recalled.popleft()
+            action, appended_ms = self._spooled(lane, number)
+            if self._known_before(lane, number, action):
+                continue
+            if self._cancelled(action, appended_ms):
+                self._refuse(lane, number, action, End("cancelled", "operator_cancelled"))
+            else:
+                self._enqueue(lane, number, action)
+        if state.recalled:
+            self._wake.set()
 
     def _cancelled(self, action: Action, appended_ms: int) -> bool:
         word = self._process.control.cancelled(
@@ -812,7 +831,7 @@ class Shard:
         )
         origin = self._origin(lane, number)
         repeat_id = stable_id("repeat", action.action_id, origin)
-        if self._process.disk.entry(self.index, repeat_id) is None:
+        if self._entry(repeat_id) is None:
             end = End("rejected", "duplicate" if same else "contradictory")
             stamp = wall_ms()
             changes = {"action_id": repeat_id, "parent_id": action.action_id}
@@ -923,6 +942,35 @@ class Shard:
                 if self._cancelled(opened.work.action, opened.appended_ms):
                     effects = opened.work.stop("cancelled", "operator_cancelled", now_ms, wall_ms())
                     self._after(opened.work, effects, now_ms)
+            self._recall(record)
+
+    def _recall(self, cancel: ControlRecord) -> None:
+        """Has what waits and is meant by a cancel end in the turns that follow, also where nothing is taken up for now.
+        A single action in a lane is left to its turn: it is not worth a search through all that wait."""
+        self._parked = self._process.disk.open_entries(self.index)
+        if cancel.action_id:
+            return
+        for site in self._sites.values():
+            for lane, state in site.lanes.items():
+                # Only the bulk lane is kept by campaign.
+                searched = lane == "bulk" or not cancel.campaign_id
+                if searched and cancel.corp_id in ("", site.corp_id) and cancel.lane in ("", lane):
+                    state.recall(cancel.campaign_id)
+
+    def _search_parked(self) -> None:
+        """Ends what waits in the ledger for its day and was cancelled: a portion of what a cancel has to look at."""
+        portion = list(itertools.islice(self._parked, _PARKED_A_TURN))
+        for action_id, _ in portion:
+            # Newer than the search, which began some turns ago.
+            value = self._entry(action_id) if action_id not in self._open else None
+            entry = self._process.codec.decode_as(LedgerEntry, value) if value is not None else None
+            if entry is None or entry.state != "waiting":
+                continue
+            action = self._process.codec.decode_as(Action, entry.memory)
+            if self._cancelled(action, entry.updated_at_ms):
+                self._end_unbegun(action, End("cancelled", "operator_cancelled"), entry.origin, None)
+        if portion:
+            self._wake.set()
 
     def _settled(self, record: ControlRecord, now_ms: int) -> None:
         """A person's verdict on what is in doubt: an action, or one chunk of a send. Verdicts stay in their topic for a

@@ -42,13 +42,20 @@ class LaneState:
     """Asks that one staff member's or message's limit keeps back, by the time to ask again; the lane goes on."""
     looked: float = 0.0
     """Monotonic seconds at which it was last searched for what can no longer start in time."""
+    recalled: deque[int] = field(default_factory=deque)
+    """Numbers out of the backlog that a cancel seems to mean; looked at before anything else, whatever holds the
+    lane."""
     again_ms: int = 0
     """Business time before which the governor refuses the whole lane."""
     ready: deque[Staged] = field(default_factory=deque)
 
     def waiting(self) -> int:
         """How many could go if the limits let them."""
-        return len(self.backlog) + len(self.asks) + len(self.held)
+        return len(self.backlog) + len(self.asks) + len(self.held) + len(self.recalled)
+
+    def recall(self, campaign_id: str) -> None:
+        """Takes a campaign's waiting actions, or with an empty id all of them, out of their order."""
+        self.recalled += [waiting.number for waiting in self.backlog.drain(campaign_id or None)]
 
     def put(self, number: int, work: Work, ask: Ask) -> None:
         """Queues an ask of an action under way."""

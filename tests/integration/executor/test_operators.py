@@ -147,6 +147,43 @@ async def test_what_is_cancelled_while_it_waits_ends_without_a_call(together: To
     assert not {f"customer-{name}" for name in gone} & set(platform.customers(REMARK))
 
 
+async def test_a_cancelled_campaign_ends_where_nothing_is_taken_up_and_before_its_day(
+    together: Together, topics: Topics
+) -> None:
+    """Operators see at once that it is over, although the corp is paused or the day is not there yet."""
+    platform, crew = together
+    await crew.working()
+    pause = pause_record(corp_id="ww6", **WORDS, wall_ms=now_ms())
+    say(topics, pause)
+    await until_followed(topics, crew, platform, "ww3")
+    tomorrow = now_ms() + 86_400_000
+
+    def of(campaign: str, name: str, **changes: object) -> Action:
+        return remark(name, corp_id="ww6", lane="bulk", campaign_id=campaign, **changes)
+
+    gone = [of("off", f"off-{n}", staff_id=f"s{n % 3}") for n in range(120)]
+    gone += [of("off", f"off-later-{n}", not_before_ms=tomorrow) for n in range(3)]
+    alone = of("on", "off-alone", not_before_ms=tomorrow)
+    stays = [of("on", "on-1"), of("on", "on-later", not_before_ms=tomorrow), of("", "on-2", reason="off")]
+    topics.send(*gone, alone, *stays)
+    await until_followed(topics, crew, platform, "ww3")
+    say(
+        topics,
+        cancel_record(campaign_id="off", **WORDS, wall_ms=now_ms()),
+        cancel_record(action_id="off-alone", **WORDS, wall_ms=now_ms()),
+    )
+    found = await told(topics, crew, *gone, alone)
+    assert {(outcome.status, outcome.detail, outcome.calls) for outcome in found.values()} == {
+        ("cancelled", "operator_cancelled", 0)
+    }
+    assert not await asyncio.to_thread(topics.outcomes, "on-")
+    say(topics, resume_record(pause, **WORDS, wall_ms=now_ms()))
+    assert {outcome.status for outcome in (await told(topics, crew, stays[0], stays[2])).values()} == {"done"}
+    # All that a corp has waiting, on whichever day.
+    say(topics, cancel_record(corp_id="ww6", **WORDS, wall_ms=now_ms()))
+    assert (await told(topics, crew, stays[1]))["on-later"].status == "cancelled"
+
+
 async def test_a_corp_whose_thousands_end_without_a_call_holds_up_no_other_of_its_shard(
     together: Together, topics: Topics
 ) -> None:

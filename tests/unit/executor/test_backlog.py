@@ -172,7 +172,8 @@ def test_a_cancelled_campaign_is_taken_out_whole_and_no_other() -> None:
     for number in range(30):
         backlog.push(number, 0, "ab"[number % 2], f"s{number % 3}", cost=1 + number % 2)
     assert sorted(waiting.number for waiting in backlog.drain("b")) == list(range(1, 30, 2))
-    assert sorted(waiting.number for waiting in everything(backlog)) == list(range(0, 30, 2))
+    assert sorted(waiting.number for waiting in backlog.drain()) == list(range(0, 30, 2))
+    assert (len(backlog), everything(backlog), backlog.drain()) == (0, [], [])
 
 
 @pytest.mark.parametrize("campaigns", [1, 3])
