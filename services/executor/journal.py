@@ -86,7 +86,7 @@ class Journal:
 
     async def read(self, topic: str, start: int, apply: Callable[[ConsumerRecord], None]) -> int:
         """Hands every committed record of this shard's partition from offset ``start`` on to ``apply``; the offset
-        after the last one. To be called after :meth:`open`, so that nobody else writes meanwhile."""
+        after the last one. After :meth:`open` nobody else writes meanwhile."""
         partition = TopicPartition(topic, self.shard)
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap,
@@ -161,23 +161,28 @@ class Journal:
     async def _counted_after_all(self) -> bool:
         """How the transaction ended whose end we did not hear. Raises Lost when somebody else wrote since."""
         expected = f"{self.incarnation}:{self._number}"
+        found: list[str] = []
+
+        def collect(record: ConsumerRecord) -> None:
+            if record.key == _MARKER.encode() and record.value is not None:
+                found.append(self._codec.decode_as(QuotaState, record.value).state.decode())
+
+        async def read_on() -> None:
+            self._marker_at = await self.read(QUOTA, self._marker_at, collect)
+            if any(not marker.startswith(f"{self.incarnation}:") for marker in found):
+                raise Lost(f"shard {self.shard} had another owner meanwhile")
+
         while True:
-            found: list[str] = []
-
-            def collect(record: ConsumerRecord, found: list[str] = found) -> None:
-                if record.key == _MARKER.encode() and record.value is not None:
-                    found.append(self._codec.decode_as(QuotaState, record.value).state.decode())
-
             try:
-                await self._close(self._producer)
+                await self.close()
                 await asyncio.sleep(_RETRY_SECONDS)
+                # Once before the epoch is raised, which would take the shard from an owner who has it rightfully.
+                await read_on()
                 await self.open()
-                self._marker_at = await self.read(QUOTA, self._marker_at, collect)
+                await read_on()
             except KafkaError as error:
                 self._log.warning("kafka_unreachable", error=type(error).__name__, retry_in_seconds=_RETRY_SECONDS)
                 continue
-            if any(not marker.startswith(f"{self.incarnation}:") for marker in found):
-                raise Lost(f"shard {self.shard} had another owner meanwhile")
             return expected in found
 
     def _marker(self, wall_ms: int) -> bytes:
