@@ -19,7 +19,7 @@ from services.executor.control import ControlTable
 from services.executor.disk import Disk, DiskLocked
 from services.executor.gates import Gates
 from services.executor.guard import Breaker, GuardTable
-from services.executor.intake import Fenced, Intake
+from services.executor.intake import Intake
 from services.executor.journal import LEDGER, QUOTA
 from services.executor.key_ring import KeyRingError, load_key_ring
 from services.executor.membership import shard_of
@@ -89,15 +89,12 @@ _REFUSALS = (
 
 
 def run(settings: Settings) -> int:
-    """Runs the executor until a signal; the exit status: 0, 75 when fenced, 78 for a bad configuration, 1 for a bug."""
+    """Runs the executor until a signal; the exit status: 0, 78 for a bad configuration, 1 for a bug."""
     configure_logging("executor", settings.log_level)
     status = 0
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_until_signal(settings))
-    except* Fenced as fenced:
-        get_logger().error("fenced", instance=settings.instance, error_detail=str(fenced.exceptions[0]))
-        status = Fenced.exit_code
     except* _REFUSALS as refusals:
         for refusal in refusals.exceptions:
             get_logger().error("configuration_refused", error=type(refusal).__name__, error_detail=str(refusal))
@@ -115,7 +112,7 @@ async def _until_signal(settings: Settings) -> None:
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
-    """Runs until ``stop``. Raises Fenced, and what is wrong with the configuration."""
+    """Runs until ``stop``. Raises what is wrong with the configuration."""
     log = get_logger().bind(instance=settings.instance)
     registry = CollectorRegistry()
     metrics = ExecutorMetrics(registry)

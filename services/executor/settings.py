@@ -22,9 +22,10 @@ class Settings(ServiceSettings):
         10.0, gt=0, description="Time between SIGTERM and the end for calls under way and their commit"
     )
     session_timeout_ms: int = Field(
-        10_000,
-        ge=6_000,
-        description="A process that is back within this keeps its shards; longer, others take them over",
+        6_000,
+        ge=1_000,
+        description="A process that is silent for so long is taken for dead, and others take its shards over; "
+        "below 6,000 the brokers must allow it (group.min.session.timeout.ms)",
     )
     egress: str = Field(
         "default",

@@ -247,7 +247,7 @@ class Shard:
         return {lane.partition: lane.tracker.next for lane in self._inputs.values()}
 
     async def quiesce(self, seconds: float) -> None:
-        """Starts no more calls, waits for those under way, commits what ended. :meth:`resume` undoes it."""
+        """Starts no more calls, waits for those under way, commits what ended."""
         if self.state != "running":
             return
         self.state = "quiet"
@@ -261,12 +261,6 @@ class Shard:
             await asyncio.sleep(0.01)
         if self._calls or self.pending:
             self._log.warning("drain_incomplete", calls=len(self._calls), limit_seconds=seconds)
-
-    def resume(self) -> None:
-        """Goes on: nobody else got the shard."""
-        if self.state == "quiet":
-            self.state = "running"
-            self._wake.set()
 
     async def close(self) -> None:
         """Lets go. What is not committed is the next owner's to find out."""
