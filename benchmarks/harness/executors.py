@@ -200,6 +200,10 @@ def strikes(seed: int, executors: int, rounds: int, seconds: float, each: int, w
     return sorted(found, key=lambda deed: deed.at_s)
 
 
+SESSION_MS = "3000"
+"""As operators who send welcomes should have it; brokers allow 6,000 unless told otherwise."""
+
+
 class Executors:
     """So many executor processes of one site."""
 
@@ -214,6 +218,7 @@ class Executors:
                     "SIYU_INSTANCE": f"bench-{index}",
                     "SIYU_STATE_DIR": str(site.folder / f"state-{index}"),
                     "SIYU_METRICS_PORT": str(port),
+                    "SIYU_SESSION_TIMEOUT_MS": SESSION_MS,
                     **settings,
                 },
             )
