@@ -341,18 +341,20 @@ class Governor:
         if self._shared is not None:
             self._shared.change(limits, now_ms)
 
-    def take_dirty(self, now_ms: int, worst_end_ms: int, orphans_end_ms: int | None = None) -> list[DirtyLevel]:
+    def take_dirty(
+        self, now_ms: int, worst_end_ms: int, orphans_end_ms: int | None = None, every_end: bool = False
+    ) -> list[DirtyLevel]:
         """States that must be committed before what was admitted so far may start; every call that is reserved or under
         way must be over by ``worst_end_ms``. Should this owner die, a call it started is over for WeCom by
         ``orphans_end_ms`` (None: no sooner than ``worst_end_ms``): its place among calls at the same time is free then,
-        while it counts in its windows as if it had ended at the last moment. When the commit fails, this machine has to
-        be thrown away."""
+        while it counts in its windows as if it had ended at the last moment. ``every_end``: also what only ended, which
+        otherwise waits up to a second for company. When the commit fails, this machine has to be thrown away."""
         now_ms = self._at(now_ms)
         levels = {level for path in self._reserved for level, _ in path.steps}
         self._reserved.clear()
         levels |= self._urgent
         self._urgent.clear()
-        if now_ms - self._ended_written_ms >= _FINISHES_EVERY_MS:
+        if every_end or now_ms - self._ended_written_ms >= _FINISHES_EVERY_MS:
             levels |= self._ended
             self._ended.clear()
             self._ended_written_ms = now_ms

@@ -166,6 +166,16 @@ class Holder:
             grant.flying -= part
             grant.left += part
 
+    def give_up(self) -> None:
+        """Takes nothing any more: what is left goes back with the next words."""
+        for grant in self._grants:
+            grant.returned += grant.left
+            grant.left = 0
+        self._settled_ms = 0
+        for demand in self._demands:
+            demand.asked = demand.starved = 0
+            demand.taken_ms = 0
+
     def receive(self, lease: QuotaLease, now_ms: int) -> None:
         """A grant. One for another incarnation, or one that was seen, changes nothing."""
         if lease.kind != "grant" or lease.holder != self._incarnation or lease.request in self._seen:
@@ -588,6 +598,11 @@ class Leases:
                 elif word.shard != self._shard:
                     words.append(word)
         return words
+
+    def give_up(self) -> None:
+        """This shard is another's soon: what it was granted and has not used goes back to the owners."""
+        for holder in self._holders.values():
+            holder.give_up()
 
     def change(self, limits: LimitSet, now_ms: int) -> None:
         before, self._limits = self._limits, limits

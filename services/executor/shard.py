@@ -164,6 +164,8 @@ class Shard:
         self._wake = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
         self._committing: Pending | None = None
+        self._last_words = False
+        """The next owner is to be told what ended, so that it counts none of it as being under way."""
         self._parked: Iterator[tuple[str, bytes]] = iter(())
         """Entries of the ledger that are still to be searched for cancelled ones."""
         self._ended_now = 0
@@ -255,12 +257,16 @@ class Shard:
         self._wake.set()
         if self._calls:
             await asyncio.wait(self._calls, timeout=seconds * 0.7)
+        self._last_words = True
         self._wake.set()
-        # Three things change it, and it is rare: looked at until it is so.
-        while (self.pending or self._committing is not None) and time.monotonic() < deadline and self._alive():  # noqa: ASYNC110
+        # Four things change it, and it is rare: looked at until it is so.
+        while self._unsaid() and time.monotonic() < deadline and self._alive():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         if self._calls or self.pending:
             self._log.warning("drain_incomplete", calls=len(self._calls), limit_seconds=seconds)
+
+    def _unsaid(self) -> bool:
+        return bool(self.pending) or self._committing is not None or self._last_words
 
     async def close(self) -> None:
         """Lets go. What is not committed is the next owner's to find out."""
@@ -539,8 +545,8 @@ class Shard:
     def _commit_is_due(self, now_ms: int) -> bool:
         pending = self.pending
         if self.state == "quiet":
-            # Nothing that could wait: the next owner may be here already.
-            return bool(pending)
+            # Nothing that could wait: the next owner is waiting for it.
+            return bool(pending) or self._last_words
         if not pending and not self._offsets() and not self._gates.due(now_ms) and self.governor.due_ms() > now_ms:
             return False
         if pending.staged or pending.permits or pending.written or self._gates.urgent:
@@ -570,6 +576,10 @@ class Shard:
         pending, self.pending = self.pending, Pending(self.index, process.codec, process.disk)
         offsets = self._offsets()
         stamp = wall_ms()
+        if self._last_words:
+            # What is staged now is given back after this transaction, and told in one more.
+            self._last_words = bool(pending.staged or pending.permits)
+            self._shared.give_up()
         self._tell(pending, process.clock.now_ms(), stamp)
         self._committing = pending
         try:
@@ -600,7 +610,8 @@ class Shard:
         worst_end_ms = now_ms + int(ahead_ms * process.clock.pace())
         orphans_ms = (_COMMIT_WITHIN_SECONDS + START_WITHIN_SECONDS + _ORPHAN_SECONDS) * 1000
         orphans_end_ms = now_ms + int(orphans_ms * process.clock.pace())
-        for level in self.governor.take_dirty(now_ms, worst_end_ms, min(worst_end_ms, orphans_end_ms)):
+        every_end = self.state == "quiet"
+        for level in self.governor.take_dirty(now_ms, worst_end_ms, min(worst_end_ms, orphans_end_ms), every_end):
             self._levels[level.level] = level.state
             state = QuotaState(
                 level=level.level,

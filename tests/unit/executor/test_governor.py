@@ -389,6 +389,23 @@ def test_a_state_is_written_before_its_calls_start_and_ends_are_written_in_time(
     assert g.take_dirty(NOON + 9_000, NOON + 9_000) == []
 
 
+def test_who_gives_a_shard_away_writes_every_end_so_that_the_next_owner_counts_none_as_under_way() -> None:
+    g = governor(limit("places", 1, Concurrent()), limit("minute", 5, Sliding(MINUTE)))
+    path = g.path(CLAIM)
+    assert g.reserve(path, "welcome", NOON) == 0
+    g.take_dirty(NOON, NOON + 9_000)
+    assert g.begin(path, "welcome", NOON)
+    g.finish(path, NOON + 100)
+    assert g.take_dirty(NOON + 110, NOON + 9_000) == [], "it waits for company"
+    dirty = g.take_dirty(NOON + 120, NOON + 9_000, every_end=True)
+    heir = governor(limit("places", 1, Concurrent()), limit("minute", 5, Sliding(MINUTE)))
+    for level in dirty:
+        heir.restore(level.level, level.state, NOON + 130)
+    path = heir.path(CLAIM)
+    assert heir.reserve(path, "welcome", NOON + 130) == 0
+    assert heir.begin(path, "welcome", NOON + 130)
+
+
 @pytest.mark.parametrize(
     "damage",
     [lambda s: b"", lambda s: s[:-5], lambda s: s[:20] + b"\x01" + s[21:], lambda s: b"QS\x63" + s[3:]],

@@ -239,6 +239,37 @@ def test_what_nobody_takes_comes_back() -> None:
     assert view.windows[0].used == len(world.calls)
 
 
+def test_a_shard_that_is_given_away_gives_back_what_it_was_granted() -> None:
+    """At once, and not when its grants run out: else every restart would cost budget for a window."""
+    world = World(limit_set(ip_limit("ip_minute", 40, 60_000)), 2, LeaseTimes(), 3, delay=(20, 20))
+
+    def used() -> int:
+        return world.shards[0].leases.usage(world.now)[0].in_flight
+
+    for _ in range(10):
+        world.take(1)
+        world.now += 20
+        world.deliver()
+        for index in range(2):
+            world.cycle(index)
+    (running, *others) = world.shards[1].running
+    granted = used()
+    leaving = world.shards[1].leases
+    leaving.give_up()
+    for word in leaving.outgoing(world.now):
+        assert word.kind == "settle"
+        world.shards[0].leases.receive(word, world.now)
+    assert used() == 1 + len(others) < granted
+    assert leaving.take(LEVEL, WELCOME, 1, world.now) > 0, "nothing is left to take"
+    # A call under way at that moment ends as ever.
+    world.finish(1, running)
+    world.now += 1_000
+    world.cycle(1)
+    world.now += 20
+    world.deliver()
+    assert used() == len(others)
+
+
 def test_bulk_leaves_its_headroom_to_welcome() -> None:
     world = World(limit_set(ip_limit("ip_minute", 100, 60_000)), 3, LeaseTimes(), 4, delay=(5, 5))
     taken = {BULK: 0, WELCOME: 0}
