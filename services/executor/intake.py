@@ -196,7 +196,8 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Shards that stay go on, those that are gone are let go, new ones are taken over."""
-        assert self._member is not None
+        if self._member is None:
+            return  # it is being thrown away
         partitions = list(assigned)
         if partitions:
             self._member.pause(*partitions)
