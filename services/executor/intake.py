@@ -2,7 +2,7 @@
 says.
 
 Two consumers: one keeps the process's place in the group and reads nothing; the other reads what the shards say they
-want next and is in no group. So a rebalance stops nobody who keeps their shards, however long it waits for a member
+want next, and never joins. So a rebalance stops nobody who keeps their shards, however long it waits for a member
 that is dead. A shard that moves ends its calls first and is given to its next owner after that (see ``membership``).
 """
 
@@ -129,8 +129,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
     # -- reading ------------------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
-        if self._reader is None:
-            self._reader = await self._start_reader()
+        assert self._reader is not None
         self._aim()
         if not self._reading:
             await asyncio.sleep(_POLL_MS / 1000)
@@ -182,6 +181,8 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         return {*self._shards, *self._leaving}
 
     async def _keep_place(self) -> None:
+        if self._reader is None:
+            self._reader = await self._start_reader()
         if self._member is None:
             self._member = await self._join()
             self._poll = asyncio.create_task(_polled(self._member))
@@ -257,11 +258,13 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _committed(self, partition: TopicPartition) -> int:
         """Where the last owner was done. Asked after the shard was taken over, so that nobody can commit any more."""
-        if self._member is None:
+        # The reader's own connection: on that of the member the answer would come behind that to its join, which waits
+        # for those who are dead.
+        if self._reader is None:
             raise KafkaConnectionError("no consumer now")
-        committed = await self._member.committed(partition)
+        committed = await self._reader.committed(partition)
         if committed is None:
-            committed = (await self._member.beginning_offsets([partition]))[partition]
+            committed = (await self._reader.beginning_offsets([partition]))[partition]
         return int(committed)
 
     # -- the clients --------------------------------------------------------------------------------------------
@@ -289,6 +292,8 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             AIOKafkaConsumer(
                 bootstrap_servers=self._bootstrap,
                 client_id=f"executor-{self._instance}-reader",
+                # To ask for offsets; it never joins.
+                group_id=GROUP,
                 isolation_level="read_committed",
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
