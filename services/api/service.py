@@ -8,12 +8,10 @@ costs Kafka nothing; what is older than ``SIYU_API_STALE_SECONDS`` is not shown 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 import uvicorn
@@ -36,6 +34,7 @@ from siyu.ops.clock import clock_from
 from siyu.ops.health import OpsServer
 from siyu.ops.logging import get_logger
 from siyu.ops.tables import TopicTables
+from siyu.ops.web import GuestServer
 
 CONFIG = "config"
 _KEEP_ALIVE_SECONDS = 75
@@ -77,14 +76,6 @@ class Newest(Generic[E]):
         """All of them, oldest first."""
         with self._lock:
             return list(self._records.values())
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to the service, which has more to stop than this."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 class ApiService:
@@ -150,7 +141,7 @@ class ApiService:
                 f"metrics port {settings.metrics_port}: {error.strerror}; set SIYU_METRICS_PORT"
             ) from None
         self.metrics_port: int = self._ops.port
-        self._server = _Server(
+        self._server = GuestServer(
             uvicorn.Config(
                 api.app,
                 # httptools collects a request's head without a limit.

@@ -7,11 +7,9 @@ well again by themselves when it is back.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
 import time
-from collections.abc import Iterator
 
 import uvicorn
 from prometheus_client import CollectorRegistry
@@ -24,6 +22,7 @@ from services.ingest.settings import Settings
 from siyu.ops.corps import load_corps
 from siyu.ops.health import OpsServer
 from siyu.ops.logging import get_logger
+from siyu.ops.web import GuestServer
 from siyu.wecom.crypto import CallbackCrypto
 
 # Longer than the idle time of the usual load balancers (60 s), so that we never hang up on a request under way.
@@ -35,14 +34,6 @@ _HEARTBEAT_SECONDS = 1.0
 
 class CannotStart(Exception):
     """A setting is wrong; the message says which."""
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to the service, which has more to stop than this."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 class IngestService:
@@ -81,7 +72,7 @@ class IngestService:
                 f"metrics port {settings.metrics_port}: {error.strerror}; set SIYU_METRICS_PORT"
             ) from None
         self.metrics_port: int = self._ops.port
-        self._server = _Server(
+        self._server = GuestServer(
             uvicorn.Config(
                 CallbackApp(settings, endpoints, self._event_log, metrics),
                 http=BoundedHeadProtocol,
