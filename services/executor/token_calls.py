@@ -18,7 +18,7 @@ from siyu.events import WecomToken
 from siyu.ops.clock import wall_ms
 from siyu.ops.corps import Corp
 from siyu.ops.logging import get_logger
-from siyu.wecom.client import Answer, Result
+from siyu.wecom.client import Answer, NotSent, Result
 from siyu.wecom.endpoints import GETTOKEN
 
 _FRESH_MS = 5_000
@@ -114,18 +114,28 @@ class TokenCalls:
         self._shard.timeouts.add(timeout_ms)
         self._permits.append(permit)
         self._shard.wake()
+        left = True
+
+        def may_start() -> bool:
+            in_time = time.monotonic() <= (permit.start_by or 0.0) and process.clock.now_ms() <= path.start_by_ms
+            return in_time and self._shard.running
+
         try:
             await permit.granted
-            result = await process.client.get_token(corp.corp_id, corp.secret, timeout_ms / 1000)
+            result = await process.client.get_token(corp.corp_id, corp.secret, timeout_ms / 1000, may_start)
             now_ms = process.clock.now_ms()
+            left = not (isinstance(result, NotSent) and result.reason == "too_late")
             process.observe(GETTOKEN, result)
             rule = process.error_table().rule(result.errcode, GETTOKEN) if isinstance(result, Answer) else None
             if rule is not None and rule.action == "wait":
-                governor.freeze(permit.path, now_ms, rule.wait_ms)
+                governor.freeze(path, now_ms, rule.wait_ms)
             return result
         finally:
             if permit.granted.done() and not permit.granted.cancelled():
-                governor.finish(permit.path, process.clock.now_ms())
+                if left:
+                    governor.finish(path, process.clock.now_ms())
+                else:
+                    governor.give_back(path, process.clock.now_ms(), began=True)
             elif permit.start_by is None and permit in self._permits:
                 self._permits.remove(permit)
             self._shard.timeouts.remove(timeout_ms)

@@ -148,10 +148,12 @@ class WecomClient:
             return await self._request("GET", endpoint.path, query, None, timeout_seconds, may_start)
         return await self._request("POST", endpoint.path, query, payload, timeout_seconds, may_start)
 
-    async def get_token(self, corp_id: str, secret: str, timeout_seconds: float) -> Result:
-        """``gettoken``: for the owner of the tokens only."""
+    async def get_token(
+        self, corp_id: str, secret: str, timeout_seconds: float, may_start: Callable[[], bool] = _always
+    ) -> Result:
+        """``gettoken``: for the owner of the tokens only. ``may_start`` as in :meth:`call`."""
         query = f"corpid={quote(corp_id, safe='')}&corpsecret={quote(secret, safe='')}"
-        return await self._request("GET", GETTOKEN, query, None, timeout_seconds, _always)
+        return await self._request("GET", GETTOKEN, query, None, timeout_seconds, may_start)
 
     async def _request(
         self,

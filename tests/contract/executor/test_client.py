@@ -154,6 +154,16 @@ async def test_a_call_that_came_too_late_while_it_waited_for_a_connection_is_not
     assert len(wecom.calls) == 2
 
 
+async def test_a_token_is_not_asked_for_too_late(wecom: FakeWecom) -> None:
+    async with WecomClient(wecom.base_url) as client:
+        result = await client.get_token("ww1", "s", 5, lambda: False)
+        assert isinstance(result, NotSent)
+        assert result.reason == "too_late"
+        assert not wecom.calls
+        assert isinstance(await client.get_token("ww1", "s", 5, lambda: True), Answer)
+    assert len(wecom.calls) == 1
+
+
 @pytest.mark.parametrize("endpoint", [BILLS, CONTACT], ids=["POST", "GET"])
 async def test_a_request_on_a_connection_that_is_closed_under_it_is_not_sent_again(
     wecom: FakeWecom, endpoint: Endpoint
