@@ -91,8 +91,10 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         """Until ``stop``."""
         try:
             while not stop.is_set():
+                reading = False
                 try:
                     await self._keep_place()
+                    reading = True
                     await self._read()
                     self._kafka_fails = False
                 except (KafkaError, asyncio.CancelledError) as error:
@@ -101,7 +103,8 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
                     # What a consumer raises is not transient: aiokafka has given up. New ones start clean.
                     self._kafka_fails = True
                     self._log.warning("kafka_read_failed", error=type(error).__name__, retry_in_seconds=_RETRY_SECONDS)
-                    await self._drop_consumers()
+                    # Our place in the group is not lost by what is wrong with a lane.
+                    await self._drop_consumers(member=not reading)
                     await _wait(stop, _RETRY_SECONDS)
                 self._look_after()
         finally:
@@ -309,15 +312,20 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             raise
         return consumer
 
-    async def _drop_consumers(self) -> None:
+    async def _drop_consumers(self, *, member: bool = True) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            await self._close(reader)
+        if not member:
+            return
         if self._poll is not None:
             self._poll.cancel()
             await asyncio.gather(self._poll, return_exceptions=True)
             self._poll = None
-        consumers = self._member, self._reader
-        self._member = self._reader = None
+        place, self._member = self._member, None
         self._assigned = False
-        await asyncio.gather(*(self._close(consumer) for consumer in consumers if consumer is not None))
+        if place is not None:
+            await self._close(place)
 
     async def _close(self, consumer: AIOKafkaConsumer) -> None:
         problem = await close_client(consumer, _CLOSE_SECONDS)
