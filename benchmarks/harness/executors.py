@@ -200,7 +200,7 @@ def strikes(seed: int, executors: int, rounds: int, seconds: float, each: int, w
     return sorted(found, key=lambda deed: deed.at_s)
 
 
-SESSION_MS = "3000"
+SESSION_MS = "2000"
 """As operators who send welcomes should have it; brokers allow 6,000 unless told otherwise."""
 
 
@@ -500,6 +500,7 @@ UNLIMITED = {
     "ip_api_hour": _FREE,
     "corp_api_concurrency": _FREE,
     "pace_concurrency": _FREE,
+    "pace_corp_ten_seconds": _FREE,
     "pace_staff_mark_tag": _FREE,
     "pace_staff_remark": _FREE,
     "pace_staff_mass_messages": _FREE,
