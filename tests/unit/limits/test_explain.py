@@ -71,6 +71,10 @@ def entry(*levels: dict[str, Any], lane: str = "bulk", endpoint: str = TAG) -> L
     )
 
 
+def limit_of(level: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(limit for limit in level["limits"] if limit["id"] == name)
+
+
 def test_the_same_limits_give_the_same_answer(registry: LimitRegistry) -> None:
     corp, staff = level("corp_api", registry), level("staff_api", registry, who="zhang")
     found = explain(entry(corp, staff), registry.at(ADMITTED))
@@ -78,6 +82,7 @@ def test_the_same_limits_give_the_same_answer(registry: LimitRegistry) -> None:
     assert {(x.scope, x.id, x.allowed, x.allowed_again) for x in found.limits} == {
         ("corp_api", "corp_api_concurrency", 4, 4),
         ("corp_api", "pace_concurrency", 1, 1),
+        ("corp_api", "pace_corp_ten_seconds", 800, 800),
         ("corp_api", "corp_api_minute", 8_000, 8_000),
         ("corp_api", "corp_api_hour", 120_000, 120_000),
         ("staff_api", "pace_staff_mark_tag", 500, 500),
@@ -86,17 +91,19 @@ def test_the_same_limits_give_the_same_answer(registry: LimitRegistry) -> None:
 
 def test_pacing_and_refusals_only_lower_what_was_allowed(registry: LimitRegistry) -> None:
     corp = level("corp_api", registry)
-    corp["limits"][2]["allowed"] -= 3_000
+    minute = limit_of(corp, "corp_api_minute")
+    minute["allowed"] -= 3_000
     assert explain(entry(corp), registry.at(ADMITTED)).same
-    corp["limits"][2]["allowed"] = 8_001
+    minute["allowed"] = 8_001
     assert not explain(entry(corp), registry.at(ADMITTED)).same
 
 
 def test_another_amount_and_another_limit_are_seen(registry: LimitRegistry) -> None:
     corp = level("corp_api", registry)
-    corp["limits"][2] |= {"amount": 2_000, "allowed": 1_600}
+    minute = limit_of(corp, "corp_api_minute")
+    minute |= {"amount": 2_000, "allowed": 1_600}
     assert [x.id for x in explain(entry(corp), registry.at(ADMITTED)).limits if not x.same] == ["corp_api_minute"]
-    corp["limits"][2] |= {"id": "gone"}
+    minute |= {"id": "gone"}
     found = explain(entry(corp), registry.at(ADMITTED))
     assert [(x.id, x.amount_again) for x in found.limits if not x.same] == [("gone", None)]
     assert found.left_out == ("corp_api_minute",)
@@ -104,7 +111,7 @@ def test_another_amount_and_another_limit_are_seen(registry: LimitRegistry) -> N
 
 def test_a_limit_of_the_corp_that_nobody_looked_at_is_a_difference(registry: LimitRegistry) -> None:
     corp = level("corp_api", registry)
-    del corp["limits"][3]
+    corp["limits"].remove(limit_of(corp, "corp_api_hour"))
     found = explain(entry(corp), registry.at(ADMITTED))
     assert (found.same, found.left_out) == (False, ("corp_api_hour",))
 

@@ -34,6 +34,7 @@ def short(limits: tuple[Limit, ...]) -> set[tuple[str, str, int]]:
 BASE = {
     ("corp_api", "concurrent", 5),
     ("corp_api", "concurrent", 4),
+    ("corp_api", "sliding 10 s", 2_000),
     ("corp_api", "sliding 1 min", 10_000),
     ("corp_api", "sliding 1 h", 150_000),
     ("ip_api", "sliding 1 min", 20_000),
@@ -183,6 +184,14 @@ def test_a_persons_limit_is_not_shared_and_a_share_is_never_nothing(today: Limit
     assert today.allowed(reminders, "bulk") == 3
     pace = next(x for x in today.limits if x.id == "pace_concurrency")
     assert [today.allowed(pace, "bulk", percent) for percent in (100, 50, 1, 0)] == [3, 1, 1, 0]
+
+
+@pytest.mark.parametrize("day", [(2024, 5, 1), (2026, 11, 22)])
+def test_a_corps_backlog_is_spread_over_the_minute_with_room_to_catch_up(
+    registry: LimitRegistry, day: tuple[int, int, int]
+) -> None:
+    amounts = {limit.id: limit.amount for limit in registry.at(beijing(*day)).limits}
+    assert amounts["pace_corp_ten_seconds"] * 6 == amounts["corp_api_minute"] * 1.2
 
 
 def test_the_guard_shrinks_only_our_paces(today: LimitSet) -> None:
