@@ -80,7 +80,7 @@ def test_the_guide_names_settings_that_exist() -> None:
 
 @pytest.mark.parametrize(
     ("setting", "default"),
-    [("metrics_port", "9105"), ("session_timeout_ms", "10,000"), ("stop_grace_seconds", "10"), ("remember_days", "7")],
+    [("metrics_port", "9105"), ("session_timeout_ms", "6,000"), ("stop_grace_seconds", "10"), ("remember_days", "7")],
 )
 def test_defaults_in_the_readme_are_the_defaults(setting: str, default: str) -> None:
     assert f"{Settings.model_fields[setting].default:,g}".replace(",", "") == default.replace(",", "")
